@@ -1,0 +1,89 @@
+"""Integers for activations, and integer results: the rest of the numeric contract.
+
+Activations become int8 digits per token: one digit (a8) or two (a15, in effect lossless). Products
+with integer weights are summed exactly, then scaled once in float32, or requantised to int8 by an
+integer multiplier and a shift as accelerators do it.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from algo.errors import LiftError
+from algo.matrix import PackedMatrix
+
+Digits = Literal[1, 2]
+BASE = 128  # weight of the upper digit
+_LARGEST = {1: 127, 2: 127 * BASE}  # largest integer: the upper digit stays within +-127
+
+
+def quantise_activations(x: torch.Tensor, digits: Digits) -> tuple[torch.Tensor, torch.Tensor]:
+    """Per-token integers, rounded half to even.
+
+    Args:
+        x: ``(tokens, n)``, finite floating point.
+        digits: 1 (a8) or 2 (a15).
+
+    Returns:
+        int8 ``(digits, tokens, n)``, least significant digit first, so that the integer is
+        ``sum_k digit[k] * 128**k``; and the float32 step ``(tokens,)`` it counts in.
+
+    Raises:
+        LiftError: `digits` is neither 1 nor 2, or x has a NaN or infinite entry.
+    """
+    if digits not in _LARGEST:
+        raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
+    if not bool(torch.isfinite(x).all()):
+        raise LiftError("activations hold NaN or infinity, which have no integer")
+    real = x.double()
+    largest = _LARGEST[digits]
+    step = (real.abs().amax(dim=-1) / largest).float()
+    step = torch.where(step > 0, step, torch.ones_like(step))  # an all-zero token
+    integers = torch.round(real / step.double()[:, None]).clamp(-largest, largest).to(torch.int32)
+    if digits == 1:
+        return integers[None].to(torch.int8), step
+    upper = torch.div(integers + BASE // 2, BASE, rounding_mode="floor")
+    return torch.stack([integers - upper * BASE, upper]).to(torch.int8), step
+
+
+def integer_product(matrix: PackedMatrix, digits: torch.Tensor) -> npt.NDArray[np.int64]:
+    """Exact ``(tokens, rows)`` sums of integer weights times the digits' integers.
+
+    Order of summation, split and batch cannot matter: everything is in int64.
+    """
+    integers = sum(d.numpy().astype(np.int64) * BASE**k for k, d in enumerate(digits))
+    return np.asarray(integers @ matrix.accumulators().astype(np.int64).T)
+
+
+def integer_layer(matrix: PackedMatrix, x: torch.Tensor, digits: Digits) -> torch.Tensor:
+    """The integer layer of the contract: float32 ``(tokens, rows)``, rounded once.
+
+    Args:
+        matrix: weights.
+        x: whitened activations ``(tokens, columns)``.
+        digits: 1 or 2.
+    """
+    parts, step = quantise_activations(x, digits)
+    sums = torch.from_numpy(integer_product(matrix, parts)).double()
+    scale = matrix.scales.double() * 2.0**-matrix.code.exponent
+    return (sums * scale * step.double()[:, None]).float()
+
+
+def requantise(
+    sums: npt.NDArray[np.int64], multiplier: int, shift: int, bits: int = 8
+) -> npt.NDArray[np.int64]:
+    """``sums * multiplier / 2**shift``, rounded half away from zero, saturated to `bits` bits.
+
+    Raises:
+        LiftError: the multiplier is not in 0..2**31-1, or shift or bits not in 1..62 and 2..32.
+    """
+    if not (0 <= multiplier < 1 << 31 and 1 <= shift <= 62 and 2 <= bits <= 32):
+        raise LiftError(f"multiplier={multiplier}, shift={shift}, bits={bits}: out of range")
+    if sums.size and int(np.abs(sums).max()) * multiplier + (1 << (shift - 1)) >= 1 << 63:
+        raise LiftError("the products do not fit in 64 bits; use a smaller multiplier and shift")
+    magnitude = (np.abs(sums) * multiplier + (1 << (shift - 1))) >> shift
+    limit = 1 << (bits - 1)
+    saturated: npt.NDArray[np.int64] = np.clip(np.sign(sums) * magnitude, -limit, limit - 1)
+    return saturated

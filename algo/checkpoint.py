@@ -1,0 +1,233 @@
+"""The checkpoint: a directory of safetensors files and one manifest, ``liftquant.json``.
+
+    liftquant.json              format version, codes, layers, files with sizes and SHA-256
+    block-NNN.safetensors       NAME.words (uint32), NAME.scales (bfloat16) of a block's layers
+    whitening.safetensors       KEY.left, KEY.right (float32)
+    carried.safetensors         every other tensor of the model, as it was
+    config.json, tokenizer.*    the model's own
+
+The manifest is written last, so a directory without one is an unfinished run, never a checkpoint.
+Nothing is pickled; every file is written aside and renamed.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from algo.code import LiftCode
+from algo.errors import LiftError
+from algo.files import read_json, write_json, written_aside
+from algo.matrix import Axis, PackedMatrix
+from algo.whitening import Whitening
+
+FORMAT: Literal[1] = 1
+MANIFEST = "liftquant.json"
+WHITENING = "whitening.safetensors"
+CARRIED = "carried.safetensors"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Strict):
+    bytes: int
+    sha256: str
+
+
+class LayerEntry(_Strict):
+    """One quantised linear layer."""
+
+    shape: tuple[int, int]
+    axis: Axis
+    code: str
+    whitening: str
+    file: str
+
+
+class Manifest(_Strict):
+    """What `liftquant.json` holds."""
+
+    format: Literal[1]
+    source: str
+    seed: int
+    codes: dict[str, dict[str, Any]]
+    layers: dict[str, LayerEntry]
+    files: dict[str, FileEntry]
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Size and SHA-256 of a file."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return FileEntry(bytes=path.stat().st_size, sha256=digest)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A safetensors file, written aside and renamed."""
+    with written_aside(path) as aside:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, aside)
+
+
+def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, torch.Tensor]:
+    """The tensors that a layer is stored as."""
+    if sys.byteorder != "little":  # safetensors is little-endian, as are the words
+        raise LiftError("checkpoints are written on little-endian machines only")
+    return {f"{name}.words": torch.from_numpy(matrix.words), f"{name}.scales": matrix.scales}
+
+
+def layer_entry(matrix: PackedMatrix, whitening: str, file: str) -> LayerEntry:
+    return LayerEntry(
+        shape=matrix.shape, axis=matrix.axis, code=matrix.code.name, whitening=whitening, file=file
+    )
+
+
+def write_manifest(
+    folder: Path,
+    source: str,
+    seed: int,
+    codes: Mapping[str, LiftCode],
+    layers: Mapping[str, LayerEntry],
+) -> None:
+    """Complete a checkpoint: list and hash its files, write the manifest."""
+    names = sorted({e.file for e in layers.values()} | {WHITENING, CARRIED})
+    manifest = Manifest(
+        format=FORMAT,
+        source=source,
+        seed=seed,
+        codes={n: {**c.definition(), "sha256": c.sha256} for n, c in codes.items()},
+        layers=dict(layers),
+        files={name: file_entry(folder / name) for name in names},
+    )
+    write_json(folder / MANIFEST, manifest.model_dump())
+
+
+class Checkpoint:
+    """A checkpoint directory, opened for reading.
+
+    Opening checks the manifest, the codes' hashes and the files' sizes; `verify` also hashes the
+    files.
+
+    Raises:
+        LiftError: the directory is missing, unfinished, truncated or altered, or of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not folder.is_dir():
+            raise LiftError(f"{folder} does not exist; `liftquant quantize` writes checkpoints")
+        if not (folder / MANIFEST).is_file():
+            raise LiftError(
+                f"{folder} holds no {MANIFEST}: not a checkpoint, or an unfinished one "
+                "(run the same `liftquant quantize` again to complete it)"
+            )
+        fields = read_json(folder / MANIFEST)
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            found = fields.get("format") if isinstance(fields, dict) else None
+            raise LiftError(
+                f"{folder / MANIFEST}: format {found!r}; this version reads format {FORMAT}"
+            )
+        try:
+            self.manifest = Manifest.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(p) for p in first["loc"])
+            raise LiftError(f"{folder / MANIFEST}: {place}: {first['msg']}") from None
+        self.codes = {
+            name: LiftCode.from_definition(fields, f"{folder / MANIFEST}, code {name}")
+            for name, fields in self.manifest.codes.items()
+        }
+        for name, entry in self.manifest.layers.items():
+            if entry.code not in self.codes or entry.file not in self.manifest.files:
+                raise LiftError(
+                    f"{folder / MANIFEST}: layer {name} names code {entry.code} and file "
+                    f"{entry.file}, of which one is not listed"
+                )
+        for name, file in self.manifest.files.items():
+            self._check_size(name, file.bytes)
+
+    def _check_size(self, name: str, size: int) -> None:
+        path = self.folder / name
+        if path.parent != self.folder:
+            raise LiftError(f"{self.folder / MANIFEST}: {name} lies outside the checkpoint")
+        if not path.is_file():
+            raise LiftError(f"{path} is missing; copy the checkpoint again")
+        if path.stat().st_size != size:
+            raise LiftError(
+                f"{path} has {path.stat().st_size} bytes where the manifest says {size}: "
+                "it is truncated or altered; copy the checkpoint again"
+            )
+
+    def verify(self) -> None:
+        """Hash every file against the manifest.
+
+        Raises:
+            LiftError: a file differs.
+        """
+        for name, file in self.manifest.files.items():
+            found = file_entry(self.folder / name).sha256
+            if found != file.sha256:
+                raise LiftError(
+                    f"{self.folder / name} hashes to {found[:12]}..., the manifest says "
+                    f"{file.sha256[:12]}...: it was altered; copy the checkpoint again"
+                )
+
+    def tensors(self, file: str, names: list[str] | None = None) -> dict[str, torch.Tensor]:
+        """Tensors of one file; all of them by default."""
+        try:
+            with safe_open(self.folder / file, framework="pt") as stored:
+                wanted = list(stored.keys()) if names is None else names
+                return {name: stored.get_tensor(name) for name in wanted}
+        except SafetensorError as error:
+            raise LiftError(f"{self.folder / file}: {error}; copy the checkpoint again") from None
+
+    def matrix(self, name: str) -> PackedMatrix:
+        """The packed weights of a layer.
+
+        Raises:
+            LiftError: there is no such layer, or its tensors do not fit the manifest.
+        """
+        if name not in self.manifest.layers:
+            raise LiftError(
+                f"{self.folder} has no quantised layer {name!r}; "
+                f"`liftquant inspect {self.folder}` lists them"
+            )
+        entry = self.manifest.layers[name]
+        stored = self.tensors(entry.file, [f"{name}.words", f"{name}.scales"])
+        try:
+            return PackedMatrix(
+                code=self.codes[entry.code],
+                axis=entry.axis,
+                shape=entry.shape,
+                words=stored[f"{name}.words"].numpy().astype(np.uint32, copy=False),
+                scales=stored[f"{name}.scales"],
+            )
+        except LiftError as error:
+            raise LiftError(f"{self.folder / entry.file}, layer {name}: {error}") from None
+
+    def whitenings(self) -> dict[str, Whitening]:
+        """Every whitening transform, by key."""
+        stored = self.tensors(WHITENING)
+        keys = sorted({name.rsplit(".", 1)[0] for name in stored})
+        return {k: Whitening(stored[f"{k}.left"], stored[f"{k}.right"]) for k in keys}
+
+    def payload_bytes(self) -> dict[str, int]:
+        """Bytes by kind: ``words``, ``scales``, ``whitening``, ``carried``, ``headers``.
+
+        They add up to the size of the safetensors files on disk.
+        """
+        kinds = dict.fromkeys(("words", "scales", "whitening", "carried"), 0)
+        for file in self.manifest.files:
+            kind = {WHITENING: "whitening", CARRIED: "carried"}.get(file)
+            for name, tensor in self.tensors(file).items():
+                kinds[kind or name.rsplit(".", 1)[1]] += tensor.nbytes
+        total = sum(entry.bytes for entry in self.manifest.files.values())
+        return {**kinds, "headers": total - sum(kinds.values())}

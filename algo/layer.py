@@ -1,0 +1,65 @@
+"""A linear layer that keeps its weights packed."""
+
+import torch
+from torch import nn
+
+from algo.activations import Digits, integer_layer
+from algo.matrix import PackedMatrix
+from algo.whitening import Whitening
+
+
+class LiftLinear(nn.Module):
+    """``y = W x + bias`` with W in low-bit form; a drop-in for `torch.nn.Linear` on the CPU.
+
+    The decoded, whitened weights are kept once the first call has made them (`release` drops them);
+    they are no part of the state that is saved.
+
+    Args:
+        matrix: the packed weights, ``(outputs, inputs)``.
+        whitening: the basis they are in.
+        bias: ``(outputs,)`` or None.
+        digits: None for a floating-point product in the dtype of the input; 1 or 2 for the integer
+            layer of the contract with so many int8 digits per activation.
+    """
+
+    def __init__(
+        self,
+        matrix: PackedMatrix,
+        whitening: Whitening,
+        bias: torch.Tensor | None = None,
+        digits: Digits | None = None,
+    ) -> None:
+        super().__init__()
+        self.matrix = matrix
+        self.whitening = whitening
+        self.digits = digits
+        self.out_features, self.in_features = matrix.shape
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self._decoded: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., inputs)`` to ``(..., outputs)``, in the dtype of `x`."""
+        return self.forward_whitened(self.whitening.apply(x))
+
+    def forward_whitened(self, x: torch.Tensor) -> torch.Tensor:
+        """The same for activations already whitened; on the identity it returns the weights."""
+        if self.digits is None:
+            product = x @ self.decoded(x.dtype).T
+        else:
+            flat = integer_layer(self.matrix, x.reshape(-1, self.in_features), self.digits)
+            product = flat.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
+        return product if self.bias is None else product + self.bias.to(x.dtype)
+
+    def decoded(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Whitened weights ``(outputs, inputs)``; exact in float32."""
+        if self._decoded is None or self._decoded.dtype != dtype:
+            self._decoded = self.matrix.dequantise().to(dtype)
+        return self._decoded
+
+    def release(self) -> None:
+        """Forget the decoded weights, to free their memory."""
+        self._decoded = None
+
+    def extra_repr(self) -> str:
+        m = self.matrix
+        return f"{self.in_features}, {self.out_features}, {m.code.name}, axis={m.axis}"

@@ -1,0 +1,88 @@
+"""A checkpoint, or an original model, as a transformers model on the CPU."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from algo.activations import Digits
+from algo.checkpoint import CARRIED, MANIFEST, Checkpoint
+from algo.errors import LiftError
+from algo.layer import LiftLinear
+from algo.source import empty_model, open_source
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer stored in a checkpoint or model directory.
+
+    Raises:
+        LiftError: there is none that transformers can read.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise LiftError(f"{folder}: no tokenizer can be loaded ({error})") from None
+
+
+def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.Module:
+    """The model with a `LiftLinear` in place of every quantised layer.
+
+    Args:
+        checkpoint: an open checkpoint.
+        digits: None for floating-point products, 1 or 2 for the integer layer.
+
+    Raises:
+        LiftError: the checkpoint's tensors do not make up the model of its config.json.
+    """
+    from transformers import AutoConfig
+
+    model = empty_model(AutoConfig.from_pretrained(checkpoint.folder))
+    carried = checkpoint.tensors(CARRIED)
+    whitenings = checkpoint.whitenings()
+    for name, entry in checkpoint.manifest.layers.items():
+        parent, _, leaf = name.rpartition(".")
+        # the layer takes its bias with it, out of what is loaded into the rest of the model
+        bias = carried.pop(f"{name}.bias", None)
+        layer = LiftLinear(checkpoint.matrix(name), whitenings[entry.whitening], bias, digits)
+        setattr(model.get_submodule(parent), leaf, layer)
+    result = model.load_state_dict(carried, strict=False, assign=True)
+    model.tie_weights()  # type: ignore[operator]
+    hollow = [n for n, p in model.named_parameters() if p.is_meta]
+    if result.unexpected_keys or hollow:
+        raise LiftError(
+            f"{checkpoint.folder}: tensors do not fit config.json "
+            f"(unexpected {result.unexpected_keys[:3]}, missing {hollow[:3]})"
+        )
+    return model.eval()
+
+
+def load_original(model: str) -> tuple[nn.Module, Any]:
+    """An unquantised model and its tokenizer, from a directory, hub id or GGUF file."""
+    import tempfile
+
+    from transformers import AutoConfig
+
+    source = open_source(model)
+    with tempfile.TemporaryDirectory() as scratch:
+        source.save_assets(Path(scratch))
+        network = empty_model(AutoConfig.from_pretrained(scratch))
+        tokenizer = load_tokenizer(Path(scratch))
+    tensors = {name: source.tensor(name) for name in source.tensor_names()}
+    network.load_state_dict(tensors, strict=False, assign=True)
+    network.tie_weights()  # type: ignore[operator]
+    return network.eval(), tokenizer
+
+
+def load_any(model: str, digits: Digits | None = None) -> tuple[nn.Module, Any]:
+    """A checkpoint directory, or anything `load_original` takes; with its tokenizer."""
+    if (Path(model) / MANIFEST).is_file():
+        return load_quantised(Checkpoint(Path(model)), digits), load_tokenizer(Path(model))
+    return load_original(model)
+
+
+def parameter_dtype(model: nn.Module) -> torch.dtype:
+    """The dtype activations will have: that of the first parameter."""
+    return next(model.parameters()).dtype

@@ -1,0 +1,200 @@
+"""Where weights come from: a Hugging Face directory, a hub id, or a GGUF file.
+
+A source names the linear layers of the model's decoder blocks (what is quantised), lists every
+other tensor (carried over as it is) and reads them one at a time.
+"""
+
+import re
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from algo.errors import LiftError
+from algo.files import read_json
+
+_IN_BLOCK = re.compile(r"(^|\.)\d+\.")  # a numbered module: one of the model's blocks
+_ASSETS = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+    "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "chat_template.jinja",
+)  # fmt: skip
+
+
+def block_linears(model: nn.Module) -> list[str]:
+    """Names of the linear layers inside numbered blocks, in the model's order."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _IN_BLOCK.search(name)
+    ]
+
+
+def empty_model(config: Any) -> nn.Module:
+    """The model of a transformers config, parameters without memory, buffers real."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights():
+        model: nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    return model
+
+
+class Source(ABC):
+    """One model to read.
+
+    Attributes:
+        name: what the user called it.
+        linears: linear layers of the blocks, in order.
+    """
+
+    name: str
+    linears: list[str]
+
+    @abstractmethod
+    def tensor_names(self) -> list[str]:
+        """Every stored tensor."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor, in its stored dtype."""
+
+    @abstractmethod
+    def save_assets(self, folder: Path) -> None:
+        """Write config and tokenizer files into `folder`."""
+
+    def carried_names(self) -> list[str]:
+        """Tensors that are not weights of block linears."""
+        quantised = {f"{name}.weight" for name in self.linears}
+        return [name for name in self.tensor_names() if name not in quantised]
+
+    def linear_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name in self.linears:
+            yield name, self.tensor(f"{name}.weight")
+
+
+class SafetensorsSource(Source):
+    """A Hugging Face model directory with safetensors, read tensor by tensor."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        from transformers import AutoConfig
+
+        self.name = name
+        self._folder = folder
+        if not (folder / "config.json").is_file():
+            raise LiftError(f"{folder} holds no config.json: not a Hugging Face model directory")
+        self._where = self._index()
+        self._config = AutoConfig.from_pretrained(folder)
+        self.linears = block_linears(empty_model(self._config))
+        missing = [n for n in self.linears if f"{n}.weight" not in self._where]
+        if missing or not self.linears:
+            raise LiftError(
+                f"{folder}: the files hold no tensor {missing[0]}.weight, which the model needs"
+                if missing
+                else f"{folder}: the model has no linear layers in numbered blocks"
+            )
+
+    def _index(self) -> dict[str, Path]:
+        from safetensors import SafetensorError, safe_open
+
+        files = sorted(self._folder.glob("*.safetensors"))
+        if not files:
+            raise LiftError(f"{self._folder} holds no .safetensors files (pickles are not read)")
+        where = {}
+        for file in files:
+            try:
+                with safe_open(file, framework="pt") as tensors:
+                    where.update(dict.fromkeys(tensors.keys(), file))
+            except SafetensorError as error:
+                raise LiftError(f"{file} cannot be read ({error}); fetch it again") from None
+        return where
+
+    def tensor_names(self) -> list[str]:
+        return sorted(self._where)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        from safetensors import safe_open
+
+        with safe_open(self._where[name], framework="pt") as tensors:
+            tensor: torch.Tensor = tensors.get_tensor(name)
+        return tensor
+
+    def save_assets(self, folder: Path) -> None:
+        for asset in _ASSETS:
+            if (self._folder / asset).is_file():
+                shutil.copyfile(self._folder / asset, folder / asset)
+
+
+class GgufSource(Source):
+    """A GGUF file, dequantised to float32 by transformers."""
+
+    def __init__(self, file: Path) -> None:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.name = str(file)
+        try:
+            model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+            self._tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        except Exception as error:  # whatever the reader raises, the file is what is at fault
+            raise LiftError(f"{file} cannot be read as GGUF: {error}") from error
+        # the weights are plain now, and are to be saved as such
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        self._config = model.config
+        self._generation = model.generation_config
+        self._tensors: dict[str, torch.Tensor] = model.state_dict()
+        if model.config.tie_word_embeddings:
+            self._tensors.pop("lm_head.weight", None)
+        self.linears = block_linears(model)
+
+    def tensor_names(self) -> list[str]:
+        return list(self._tensors)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+    def save_assets(self, folder: Path) -> None:
+        self._config.save_pretrained(folder)
+        self._generation.save_pretrained(folder)
+        self._tokenizer.save_pretrained(folder)
+
+
+def open_source(model: str) -> Source:
+    """The source behind what a user typed: a directory, a .gguf file, or a hub id.
+
+    Raises:
+        LiftError: there is no such thing, it cannot be fetched, or it is no model.
+    """
+    path = Path(model)
+    if path.is_dir():
+        if (path / "liftquant.json").is_file():
+            raise LiftError(f"{path} is a liftquant checkpoint already; give the original model")
+        return SafetensorsSource(path, model)
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise LiftError(f"{path} is neither a .gguf file nor a model directory")
+        return GgufSource(path)
+    if path.suffix == ".gguf" or model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise LiftError(f"{model} does not exist (a file, a directory or a hub id was expected)")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(model, allow_patterns=["*.safetensors", *_ASSETS])
+    except Exception as error:  # network, permission, unknown id: the same to the user
+        raise LiftError(
+            f"{model} is no local path, and the hub did not deliver it ({type(error).__name__}); "
+            "check the name and the network, or give a directory"
+        ) from error
+    return SafetensorsSource(Path(folder), model)
+
+
+def model_config(folder: Path) -> dict[str, Any]:
+    """The parsed config.json of a model directory."""
+    config: dict[str, Any] = read_json(folder / "config.json")
+    return config

@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+import torch
+
+from algo.layer import LiftLinear
+from algo.matrix import AXES, Axis, quantise_matrix
+from algo.whitening import no_whitening, random_whitening
+from tests.conftest import CODES
+
+
+def make(axis: Axis = "out", bias: bool = False, digits: object = None) -> LiftLinear:
+    rng = np.random.default_rng(0)
+    weights = torch.from_numpy(rng.standard_normal((40, 96)).astype("f"))
+    whitening = random_whitening(96, 1)
+    matrix = quantise_matrix(whitening.apply(weights), CODES["LQ-12/5+9"], axis)
+    offset = torch.from_numpy(rng.standard_normal(40).astype("f")) if bias else None
+    return LiftLinear(matrix, whitening, offset, digits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("digits", [None, 2])
+def test_identity_returns_exactly_the_decoded_weights(axis: Axis, digits: int | None) -> None:
+    layer = make(axis, digits=digits)
+    # two digits count in steps of max|x| / (127*128); make that step 1
+    size = 1.0 if digits is None else 127.0 * 128
+    out = layer.forward_whitened(torch.eye(96) * size)
+    assert torch.equal(out.T, layer.decoded() * size)
+
+
+def test_layer_without_whitening_is_its_matrix() -> None:
+    matrix = make().matrix
+    layer = LiftLinear(matrix, no_whitening(96))
+    assert torch.equal(layer(torch.eye(96)).T, matrix.dequantise())
+
+
+def test_output_is_the_product_with_the_weights_in_the_layers_own_basis() -> None:
+    layer = make(bias=True)
+    x = torch.from_numpy(np.random.default_rng(3).standard_normal((2, 5, 96)))
+    dense = layer.whitening.undo(layer.matrix.dequantise().double())
+    expected = x @ dense.T + layer.bias.double()
+    torch.testing.assert_close(layer(x), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_fifteen_bit_integers_are_in_effect_lossless() -> None:
+    x = torch.from_numpy(np.random.default_rng(4).standard_normal((7, 96)).astype("f"))
+    exact, integer = make()(x), make(digits=2)(x)
+    # each input is off by at most half a step of max|x| / 16256, in whitened coordinates
+    bound = make().decoded().abs().sum(1) * (x @ torch.eye(96)).norm(dim=1, keepdim=True) / 16256
+    assert ((exact - integer).abs() <= bound).all()
+
+
+def test_decoded_weights_are_made_once_and_can_be_released() -> None:
+    layer = make()
+    assert layer.decoded() is layer.decoded()
+    first = layer.decoded()
+    layer.release()
+    assert layer.decoded() is not first
+    assert layer.decoded(torch.bfloat16).dtype == torch.bfloat16
+    assert not list(layer.state_dict())
+    assert "LQ-12/5+9, axis=out" in repr(layer)
