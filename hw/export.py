@@ -1,0 +1,82 @@
+"""Verilog of a decoder, with a JSON sidecar that says how to use it."""
+
+import hashlib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from algo.files import write_json, write_text
+from hw.decoder import Decoder
+from hw.geometry import ACC_WIDTH
+
+
+def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -> tuple[Path, Path]:
+    """Write ``name.v`` and ``name.json`` to `directory`; the same decoder gives the same bytes.
+
+    Returns:
+        The paths of the Verilog and of the sidecar.
+    """
+    from amaranth.back import verilog
+
+    text = verilog.convert(decoder, name=name, emit_src=False, strip_internal_attrs=True)
+    verilog_path, sidecar_path = directory / f"{name}.v", directory / f"{name}.json"
+    write_text(verilog_path, text)
+    write_json(sidecar_path, sidecar(decoder, name, text))
+    return verilog_path, sidecar_path
+
+
+def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
+    """What `export` writes beside the Verilog, as JSON values."""
+    geometry = decoder.geometry
+    code = geometry.code
+    return {
+        "module": name,
+        "generator": {"liftquant": _version("liftquant"), "amaranth": _version("amaranth")},
+        "verilog_sha256": hashlib.sha256(verilog_text.encode()).hexdigest(),
+        "code": {"name": code.name, "sha256": code.sha256, **code.definition()},
+        "taps_sha256": hashlib.sha256(code.taps.tobytes()).hexdigest(),
+        "groups": geometry.groups,
+        "lanes": geometry.lanes,
+        "clock": {"port": "clk", "edge": "rising"},
+        "reset": {"port": "rst", "active": "high", "synchronous": True},
+        "ports": [
+            _port("clk", "input", 1),
+            _port("rst", "input", 1),
+            _port("i__valid", "input", 1),
+            _port("i__ready", "output", 1),
+            _port("i__payload", "input", geometry.beat_bits),
+            _port("o__valid", "output", 1),
+            _port("o__ready", "input", 1),
+            _port("o__payload", "output", geometry.payload_bits),
+        ],
+        "input": {
+            "beats_per_stream": geometry.beats_in,
+            "words_per_beat": geometry.beat_words,
+            "stream_bits": geometry.stream_bits,
+            "layout": "bit n of a stream is bit n % 32 of word n // 32; word k of a beat is at "
+            "bits [32k, 32k+32); every stream starts at a beat; bits after the stream's last are "
+            "ignored",
+        },
+        "output": {
+            "beats_per_stream": geometry.beats_out,
+            "weights_per_beat": geometry.lanes * code.group,
+            "weights_per_stream": geometry.groups * code.group,
+            "weight": {"width": ACC_WIDTH, "signed": True, "exponent": code.exponent},
+            "layout": "weight n of a beat is at bits [12n, 12n+12), two's complement, and stands "
+            "for acc * 2**-exponent; lanes after a stream's last group are unspecified",
+        },
+        "latency": geometry.latency,
+        "latency_is": "clock edges from the one that takes a stream's first beat to the one that "
+        "transfers its first output beat, idle before, without stalls",
+    }
+
+
+def _port(name: str, direction: str, width: int) -> dict[str, Any]:
+    return {"name": name, "direction": direction, "width": width}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

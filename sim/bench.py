@@ -1,0 +1,210 @@
+"""The one bench body: drives a stream in, checks the stream out, on any simulator.
+
+A cycle is: set inputs with the clock low, let the design settle, read handshakes, clock edge. The
+order is the same on every simulator, so are the random numbers, hence so is every cycle.
+"""
+
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Protocol
+
+from sim.result import BenchResult, Mismatch
+from sim.stimulus import Stimulus
+
+
+class UnknownValueError(Exception):
+    """A port read as X or Z."""
+
+
+class Adapter(Protocol):
+    """A design in a simulator: two stream ports and a clock."""
+
+    simulator: str
+
+    def set(self, port: str, value: int) -> None:
+        """Drive ``i_valid``, ``i_payload`` or ``o_ready``."""
+
+    def get(self, port: str) -> int:
+        """Read ``i_ready``, ``o_valid`` or ``o_payload``, unsigned.
+
+        Raises:
+            UnknownValueError: the port has X or Z bits.
+        """
+
+    def settle(self) -> Awaitable[Any]:
+        """Clock low, and combinational logic up to date."""
+
+    def edge(self) -> Awaitable[Any]:
+        """The rising clock edge."""
+
+
+@dataclass
+class _Scoreboard:
+    """Compares payloads in order; unpacks them only where they differ."""
+
+    stimulus: Stimulus
+    received: int = 0
+    weights: int = 0
+    mismatches: int = 0
+    first: Mismatch | None = None
+    masks: int = field(init=False)
+    per_beat: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.masks = len(self.stimulus.masks)
+        self.per_beat = [m.bit_length() // self.stimulus.field for m in self.stimulus.masks]
+
+    def take(self, payload: int) -> None:
+        beat = self.received % self.masks
+        expected = self.stimulus.expected[self.received]
+        if (payload ^ expected) & self.stimulus.masks[beat]:
+            self._differ(beat, expected, payload)
+        self.weights += self.per_beat[beat]
+        self.received += 1
+
+    def _differ(self, beat: int, expected: int, payload: int) -> None:
+        for index in range(self.per_beat[beat]):
+            want, got = self._weight(expected, index), self._weight(payload, index)
+            if want == got:
+                continue
+            self.mismatches += 1
+            if self.first is None:
+                lane, weight = divmod(index, self.stimulus.group)
+                stream = self.received // self.masks
+                self.first = Mismatch(stream, beat, lane, weight, want, got)
+
+    def _weight(self, payload: int, index: int) -> int:
+        width = self.stimulus.field
+        bits = payload >> width * index & (1 << width) - 1
+        return bits - (bits >> width - 1 << width)
+
+
+async def exercise(design: Adapter, stimulus: Stimulus) -> BenchResult:
+    """Send every input beat, check every output beat, then watch for surplus ones.
+
+    The design must be out of reset and idle. Never hangs: a design that stops is a failure after
+    `patience` cycles.
+    """
+    started = time.perf_counter()
+    run = _Run(design, stimulus)
+    try:
+        failure = await run.transfer()
+        if failure is None:
+            failure = await run.drain()
+    except UnknownValueError as error:
+        failure = f"cycle {run.cycle}: {error}"
+    board = run.board
+    first_in, first_out = run.first_in, run.first_out
+    return BenchResult(
+        simulator=design.simulator,
+        seed=stimulus.seed,
+        stalls=stimulus.stalls,
+        weights=board.weights,
+        beats=board.received,
+        mismatches=board.mismatches,
+        first_mismatch=board.first,
+        failure=failure,
+        cycles=0 if first_in is None else max(run.last_out, first_in) - first_in + 1,
+        latency=None if first_in is None or first_out is None else first_out - first_in,
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Run:
+    """The state of one run; cycle numbers count clock edges from the start of the run."""
+
+    def __init__(self, design: Adapter, stimulus: Stimulus) -> None:
+        self.design = design
+        self.stimulus = stimulus
+        self.board = _Scoreboard(stimulus)
+        self.cycle = 0
+        self.first_in: int | None = None
+        self.first_out: int | None = None
+        self.last_out = -1
+        self.held: int | None = None  # a payload that waits for ready
+
+    async def transfer(self) -> str | None:
+        """Run until all inputs are taken and all outputs received; returns what went wrong."""
+        stimulus, board = self.stimulus, self.board
+        # local names and few calls: this loop runs some 35 000 times a second
+        put, get = self.design.set, self.design.get
+        settle, edge = self.design.settle, self.design.edge
+        inputs, total_in, total_out = stimulus.inputs, len(stimulus.inputs), len(stimulus.expected)
+        stall_in, stall_out = stimulus.stalls
+        chance = Random(stimulus.seed).random
+        sent = idle = 0
+        presenting = was_presenting = was_ready = False
+        put("i_valid", 0)
+        put("o_ready", 0)
+        while sent < total_in or board.received < total_out:
+            if not presenting and sent < total_in and chance() >= stall_in:
+                put("i_payload", inputs[sent])
+                presenting = True
+            if presenting is not was_presenting:
+                put("i_valid", int(presenting))
+                was_presenting = presenting
+            ready = chance() >= stall_out
+            if ready is not was_ready:
+                put("o_ready", int(ready))
+                was_ready = ready
+            await settle()
+            idle += ready and (presenting or sent == total_in)
+            if presenting and get("i_ready"):
+                if not sent:
+                    self.first_in = self.cycle
+                sent += 1
+                presenting = False
+                idle = 0
+            before = board.received
+            problem = self._look(ready)
+            if problem is not None:
+                return self._at(problem)
+            if board.received > before:
+                idle = 0
+            elif idle > stimulus.patience:
+                return self._at(
+                    f"no transfer in {idle} cycles that allowed one: {sent} of {total_in} input "
+                    f"beats taken, {before} of {total_out} output beats received"
+                )
+            await edge()
+            self.cycle += 1
+        return None
+
+    def _look(self, ready: bool) -> str | None:
+        """Check the output of a settled cycle; takes its payload where ready says so."""
+        if not self.design.get("o_valid"):
+            return None if self.held is None else "output valid fell before ready"
+        payload = self.design.get("o_payload")
+        if self.held is not None and payload != self.held:
+            return "output payload changed while it waited for ready"
+        if not ready:
+            self.held = payload
+            return None
+        total = len(self.stimulus.expected)
+        if self.board.received == total:
+            return f"surplus output beat after the expected {total}"
+        self.board.take(payload)
+        self.held = None
+        if self.first_out is None:
+            self.first_out = self.cycle
+        self.last_out = self.cycle
+        return None
+
+    async def drain(self) -> str | None:
+        """Everything expected has arrived; nothing else may."""
+        design = self.design
+        design.set("i_valid", 0)
+        design.set("o_ready", 1)
+        for _ in range(self.stimulus.drain):
+            await design.settle()
+            problem = self._look(True)
+            if problem is not None:
+                return self._at(problem)
+            await design.edge()
+            self.cycle += 1
+        return None
+
+    def _at(self, problem: str) -> str:
+        return f"cycle {self.cycle}: {problem} (seed {self.stimulus.seed})"
