@@ -1,0 +1,73 @@
+"""Codes and bits for the kernel tests."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from algo.code import LiftCode, block_shifts, sliding_shifts
+from algo.packing import Words, extend_words, pack_bits
+
+# D, d, V, P: block codes, up to a 32-bit window; sliding codes; both with parities
+GEOMETRIES = [
+    (1, 1, 0, 0),
+    (3, 2, 0, 0),
+    (16, 8, 0, 0),
+    (24, 10, 0, 0),
+    (24, 8, 0, 0),
+    (32, 16, 0, 0),
+    (32, 3, 0, 5),
+    (16, 8, 0, 3),
+    (2, 1, 6, 0),
+    (2, 1, 10, 0),
+    (12, 5, 9, 0),
+    (3, 1, 9, 0),
+    (2, 1, 10, 10),
+    (12, 5, 9, 4),
+    (1, 1, 15, 16),
+]
+
+
+def random_code(
+    rng: np.random.Generator, lifted: int, group: int, overlap: int, parities: int
+) -> LiftCode:
+    """Random taps in which every row's sum of magnitudes is 2047, or all are 127 or so."""
+    shifts = sliding_shifts(lifted, group) if overlap else block_shifts(lifted, group)
+    window = overlap + shifts[-1]
+    masks: set[int] = set()
+    while len(masks) < parities:
+        mask = int(rng.integers(1, 1 << window))
+        if mask.bit_count() > 1:
+            masks.add(mask)
+    taps = np.zeros((group, lifted + overlap + parities), np.int8)
+    for i in range(group):
+        start = sum(shifts[:i])
+        own = [*range(start, start + window), *range(lifted + overlap, taps.shape[1])]
+        taps[i, own] = _row(rng, len(own))
+    return LiftCode(lifted, group, overlap, shifts, taps, 6, tuple(sorted(masks)))
+
+
+def _row(rng: np.random.Generator, n: int) -> np.ndarray:
+    magnitudes = rng.integers(64, 128, n)
+    while magnitudes.sum() > 2047:
+        magnitudes[int(rng.integers(n))] //= 2
+    for j in range(n):  # fill up to the limit where that is possible
+        magnitudes[j] += min(127 - magnitudes[j], 2047 - magnitudes.sum())
+    return magnitudes * rng.choice([-1, 1], n)
+
+
+def streams(
+    rng: np.random.Generator, code: LiftCode, count: int, groups: int
+) -> Iterator[tuple[str, Words, Words]]:
+    """Named (stored words, extended words): random bits, all zero, all one."""
+    shape = (count, groups * code.lifted)
+    for name, bits in (
+        ("random", rng.integers(0, 2, shape, dtype=np.uint8)),
+        ("zeros", np.zeros(shape, np.uint8)),
+        ("ones", np.ones(shape, np.uint8)),
+    ):
+        words = pack_bits(bits)
+        yield name, words, extend_words(words, groups, code)
+
+
+def least_groups(code: LiftCode) -> int:
+    return -(-(code.lifted + code.overlap) // code.lifted)

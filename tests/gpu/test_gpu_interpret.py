@@ -1,0 +1,157 @@
+"""That the interpreter runs the kernels' own source, and cleans up after itself."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import triton
+import triton.language as tl
+from gpu_cases import random_code, streams
+from triton.runtime.errors import InterpreterError
+from triton.runtime.interpreter import interpreter_builder
+
+from algo.decode import decode_words
+from gpu import bitmm, decode
+from gpu.interpret import interpreted, interpreted_bitmm, interpreted_decode
+
+SEED = 23
+
+
+@triton.jit
+def add_kernel(a, b, out, N: tl.constexpr):
+    at = tl.arange(0, N)
+    tl.store(out + at, tl.load(a + at) + tl.load(b + at))
+
+
+def case():
+    rng = np.random.default_rng(SEED)
+    code = random_code(rng, 12, 5, 9, 2)
+    _, words, extended = next(streams(rng, code, 3, 50))
+    return code, words, extended
+
+
+def lines_run(function, *arguments):
+    """(file, kernel) to the lines that ran while `function` did."""
+    seen: dict[tuple[str, str], set[int]] = {}
+
+    def trace(frame, event, _):
+        if frame.f_code.co_name not in ("decode_kernel", "bitmm_kernel"):
+            return None
+        if event == "line":
+            key = (frame.f_code.co_filename, frame.f_code.co_name)
+            seen.setdefault(key, set()).add(frame.f_lineno)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function(*arguments)
+    finally:
+        sys.settrace(before)
+    return seen
+
+
+def lines_with(path, texts):
+    with open(path) as source:
+        lines = source.readlines()
+    return {n for n, line in enumerate(lines, 1) for text in texts if text in line}
+
+
+def test_it_is_the_kernels_own_lines_that_run():
+    code, _, extended = case()
+    seen = lines_run(interpreted_decode, extended, code, 50)
+    (ran,) = [lines for (path, name), lines in seen.items() if name == "decode_kernel"]
+    assert set(seen) == {(decode.__file__, "decode_kernel")}
+    wanted = lines_with(decode.__file__, ["picked +=", "odd = odd ^", "tl.store(out"])
+    assert len(wanted) == 5
+    assert wanted <= ran
+
+    seen = lines_run(interpreted_bitmm, np.ones((2, 1), np.uint32), np.ones((32, 1), np.int8))
+    assert set(seen) == {(bitmm.__file__, "bitmm_kernel")}
+    wanted = lines_with(bitmm.__file__, ["= tl.dot(", "total = "])
+    assert len(wanted) == 10
+    assert wanted <= seen[bitmm.__file__, "bitmm_kernel"]
+
+
+def test_it_wraps_the_function_that_is_compiled():
+    assert isinstance(decode.decode_kernel, triton.runtime.JITFunction)
+    with interpreted(decode.decode_kernel, checked=False) as kernel:
+        assert kernel.fn.__code__ is decode.decode_kernel.fn.__code__
+
+
+def test_a_changed_kernel_gives_other_results(monkeypatch):
+    """Control: the answer comes from the kernel, not from some copy of the decoder."""
+    code, words, extended = case()
+
+    def broken(words, taps, starts, parities, out, groups, total, row_words,
+               LIFTED, GROUP, WINDOW, PARITIES, BLOCK: tl.constexpr):  # fmt: skip
+        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out + at, at.to(tl.int16), mask=at < total)
+
+    monkeypatch.setattr(decode, "decode_kernel", triton.jit(broken))
+    got = interpreted_decode(extended, code, 50)
+    assert got.ravel()[:150].tolist() == list(range(150))
+    monkeypatch.undo()
+    assert np.array_equal(interpreted_decode(extended, code, 50), decode_words(words, 50, code))
+
+
+def test_checked_mode_catches_an_overflow_and_fast_mode_wraps():
+    a = torch.tensor([2**31 - 1, 5], dtype=torch.int32)
+    out = torch.zeros_like(a)
+    with interpreted(add_kernel, checked=False) as kernel:
+        kernel[(1,)](a, torch.ones_like(a), out, N=2)
+    assert out.tolist() == [-(2**31), 6]
+    with (
+        pytest.raises(InterpreterError, match="int32 overflow detected"),
+        interpreted(add_kernel, checked=True) as kernel,
+    ):
+        kernel[(1,)](a, torch.ones_like(a), out, N=2)
+
+
+def test_nothing_of_triton_is_left_changed():
+    code, _, extended = case()
+    options = interpreter_builder.options
+    names = {m: dict(vars(m)) for m in (tl, tl.core, tl.tensor, tl.dtype, tl.math, decode)}
+    environment = dict(os.environ)
+    interpreted_decode(extended, code, 50)
+    interpreted_decode(extended, code, 50, checked=True)
+    out = torch.zeros(2, dtype=torch.int32)
+    with (
+        pytest.raises(InterpreterError),
+        interpreted(add_kernel, checked=True) as kernel,
+    ):
+        kernel[(1,)](out, out + 2**31 - 1, out, N=3)  # a range that is no power of two
+    assert interpreter_builder.options is options
+    assert dict(os.environ) == environment
+    for module, before in names.items():
+        after = dict(vars(module))
+        assert after.keys() == before.keys()
+        assert all(after[name] is before[name] for name in before), module
+
+
+def test_the_same_result_where_the_environment_asks_for_the_interpreter():
+    script = """
+import numpy as np, sys
+from algo.decode import decode_words
+from gpu import build
+from gpu.interpret import interpreted_bitmm, interpreted_decode
+sys.path.insert(0, sys.argv[1])
+from gpu_cases import random_code, streams
+rng = np.random.default_rng(23)
+code = random_code(rng, 12, 5, 9, 2)
+_, words, extended = next(streams(rng, code, 3, 50))
+assert np.array_equal(interpreted_decode(extended, code, 50), decode_words(words, 50, code))
+assert interpreted_bitmm(np.ones((2, 1), np.uint32), np.ones((32, 1), np.int8))[0, 0] == -30
+from gpu import decode
+assert type(decode.decode_kernel).__name__ == "InterpretedFunction"
+job = build.decode_jobs()[0]
+assert build.compile_one(job, "sm_80").code_bytes > 0
+"""
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, os.path.dirname(__file__)],
+        check=True,
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+    )
