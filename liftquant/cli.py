@@ -1,0 +1,66 @@
+"""The ``liftquant`` command: wires the commands together and turns errors into messages."""
+
+import sys
+import warnings
+
+import typer
+
+from algo.errors import LiftError
+from liftquant import __version__
+from liftquant.codes_command import codes
+from liftquant.console import err
+from liftquant.crosscheck_command import crosscheck
+from liftquant.eval_command import evaluate
+from liftquant.inspect_command import inspect
+from liftquant.kernels_command import kernels
+from liftquant.quantize_command import quantize
+from liftquant.rtl_command import rtl
+
+app = typer.Typer(
+    help="LLM weights at any bit-width, from quantiser to silicon.\n\n"
+    "A first run: `liftquant quantize MODEL OUT --bits 2.4`, then `liftquant eval OUT`, then "
+    "`liftquant crosscheck OUT` to prove that reference, RTL and GPU kernel decode it alike.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+app.command("quantize")(quantize)
+app.command("eval")(evaluate)
+app.command("crosscheck")(crosscheck)
+app.command("inspect")(inspect)
+app.add_typer(codes, name="codes")
+app.add_typer(kernels, name="kernels")
+app.add_typer(rtl, name="rtl")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"liftquant {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Options before any command."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; its exit status: 0 well, 1 a comparison failed, 2 bad input."""
+    try:
+        app(arguments)
+    except SystemExit as done:  # typer has shown wrong usage itself, with status 2
+        return done.code if isinstance(done.code, int) else 2
+    except (LiftError, OSError) as error:
+        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return 2
+    return 0
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, not for our users
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,187 @@
+"""Decode a checkpoint's own packed words three ways and compare every integer.
+
+The reference (`algo.decode`) is the oracle. The hardware decoder is exported to Verilog and
+simulated; the Triton decode kernel runs under Triton's interpreter. Equal means ``==``.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from algo.checkpoint import Checkpoint
+from algo.decode import Accs, decode_words
+from algo.errors import LiftError
+from algo.matrix import PackedMatrix
+
+STEPS = ("rtl", "kernel")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first weight that an implementation decodes otherwise than the reference."""
+
+    implementation: str
+    row: int
+    column: int
+    expected: int
+    got: int
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer's comparison.
+
+    Attributes:
+        words: uint32 words decoded.
+        weights: integers compared, padding at the ends of streams included.
+        cycles: clock cycles of the simulated decoder, stalls included.
+        mismatches: differing weights by implementation.
+        first_mismatch: the first of them, hardware before kernel.
+        failure: how the simulated decoder broke its protocol, where it did.
+    """
+
+    layer: str
+    shape: tuple[int, int]
+    code: str
+    axis: str
+    bits_per_weight: float
+    words: int
+    weights: int
+    cycles: int
+    mismatches: dict[str, int]
+    first_mismatch: Difference | None
+    failure: str | None
+
+    @property
+    def passed(self) -> bool:
+        return not any(self.mismatches.values()) and self.failure is None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the hardware decoder is simulated."""
+
+    simulator: str = "verilator"
+    lanes: int = 4
+    seed: int = 0
+    stalls: tuple[float, float] = (0.25, 0.25)
+
+
+def one_layer_per_shape(checkpoint: Checkpoint) -> list[str]:
+    """The first layer of every shape, axis and code there is."""
+    first: dict[object, str] = {}
+    for name, entry in checkpoint.manifest.layers.items():
+        first.setdefault((entry.shape, entry.axis, entry.code), name)
+    return list(first.values())
+
+
+def _place(matrix: PackedMatrix, stream: int, weight: int) -> tuple[int, int]:
+    return (stream, weight) if matrix.axis == "in" else (weight, stream)
+
+
+def _run_kernel(matrix: PackedMatrix, expected: Accs) -> tuple[int, Difference | None]:
+    from algo.packing import extend_words
+    from gpu.interpret import interpreted_decode
+
+    extended = extend_words(matrix.words, matrix.groups, matrix.code)
+    got = interpreted_decode(extended, matrix.code, matrix.groups)
+    wrong = got != expected
+    if not wrong.any():
+        return 0, None
+    stream, weight = np.argwhere(wrong)[0].tolist()
+    row, column = _place(matrix, stream, weight)
+    first = Difference(
+        "kernel", row, column, int(expected[stream, weight]), int(got[stream, weight])
+    )
+    return int(wrong.sum()), first
+
+
+def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Path) -> LayerCheck:
+    """Decode one layer three ways. `workdir` keeps Verilog, builds and logs."""
+    from sim.verify import simulate_decoder
+
+    expected = decode_words(matrix.words, matrix.groups, matrix.code)
+    lanes = min(settings.lanes, matrix.groups)
+    result = simulate_decoder(
+        matrix.code, matrix.words, matrix.groups, lanes, settings.simulator, settings.seed,
+        settings.stalls, workdir=workdir, expected=expected,
+    )  # fmt: skip
+    kernel_wrong, first = _run_kernel(matrix, expected)
+    if (bad := result.first_mismatch) is not None:
+        weight = (bad.beat * lanes + bad.lane) * matrix.code.group + bad.weight
+        row, column = _place(matrix, bad.stream, weight)
+        first = Difference("rtl", row, column, bad.expected, bad.got)
+    return LayerCheck(
+        layer=name,
+        shape=matrix.shape,
+        code=matrix.code.name,
+        axis=matrix.axis,
+        bits_per_weight=matrix.bits_per_weight,
+        words=matrix.words.size,
+        weights=expected.size,
+        cycles=result.cycles,
+        mismatches={"rtl": result.mismatches, "kernel": kernel_wrong},
+        first_mismatch=first,
+        failure=result.failure,
+    )
+
+
+def crosscheck(
+    checkpoint: Checkpoint,
+    layers: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    workdir: Path | None = None,
+    on_start: Callable[[int], None] | None = None,
+    on_progress: Callable[[int, str], None] | None = None,
+) -> list[LayerCheck]:
+    """Check layers of a checkpoint; files are hashed against the manifest first.
+
+    Layers whose decoders differ (another code or stream length) are built and run side by side.
+
+    Args:
+        checkpoint: an open checkpoint.
+        layers: names; one of every shape by default.
+        settings: simulator, lanes, seed and stall probabilities.
+        workdir: keeps what the simulator made; temporary by default.
+        on_start: told the number of weights to check.
+        on_progress: told the number of weights finished since the last call, and the layer.
+
+    Raises:
+        LiftError: the checkpoint is corrupt, a layer is unknown, a simulator or compiler missing.
+    """
+    checkpoint.verify()
+    settings = settings or Settings()
+    names = list(layers) if layers else one_layer_per_shape(checkpoint)
+    if len(set(names)) != len(names):
+        raise LiftError("a layer is named twice; name each once")
+    matrices = {name: checkpoint.matrix(name) for name in names}
+    sizes = {name: m.shape[0] * m.shape[1] for name, m in matrices.items()}
+    if on_start:
+        on_start(sum(sizes.values()))
+    builds: dict[tuple[str, int], list[str]] = {}
+    for name, matrix in matrices.items():
+        builds.setdefault((matrix.code.name, matrix.groups), []).append(name)
+    checks: dict[str, LayerCheck] = {}
+    reporting = Lock()
+    with ExitStack() as stack:
+        if workdir is None:
+            workdir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="liftquant-")))
+
+        def run_build(index: int, members: list[str]) -> None:
+            for name in members:
+                checks[name] = check_layer(name, matrices[name], settings, workdir / f"{index}")
+                if on_progress:
+                    with reporting:
+                        on_progress(sizes[name], name)
+
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [pool.submit(run_build, i, m) for i, m in enumerate(builds.values())]
+            for job in jobs:
+                job.result()
+    return [checks[name] for name in names]

@@ -1,0 +1,106 @@
+"""``liftquant crosscheck``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from liftquant.console import err, out, print_json, progress
+
+if TYPE_CHECKING:
+    from liftquant.crosscheck import LayerCheck, Settings
+
+
+def report(folder: Path, checks: "list[LayerCheck]", settings: "Settings") -> dict[str, Any]:
+    """The outcome as JSON values."""
+    return {
+        "checkpoint": str(folder),
+        "passed": all(check.passed for check in checks),
+        **asdict(settings),
+        "layers": [{**asdict(check), "passed": check.passed} for check in checks],
+    }
+
+
+def check_table(checks: "list[LayerCheck]") -> Table:
+    """The outcome for people."""
+    table = Table(title="reference = RTL = kernel, integer by integer", title_justify="left")
+    left = ("layer", "first mismatch")
+    for heading in (
+        "layer", "shape", "bits/weight", "words", "weights", "cycles", "RTL wrong",
+        "kernel wrong", "first mismatch",
+    ):  # fmt: skip
+        # only names may wrap, never numbers
+        table.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
+    for check in checks:
+        first = "none"
+        if (bad := check.first_mismatch) is not None:
+            first = (
+                f"{bad.implementation} ({bad.row}, {bad.column}): expected {bad.expected}, "
+                f"got {bad.got}"
+            )
+        if check.failure:
+            first += f"; {check.failure}"
+        rows, columns = check.shape
+        table.add_row(
+            check.layer, f"{rows}x{columns}", f"{check.bits_per_weight:.3f}", f"{check.words:,}",
+            f"{check.weights:,}", f"{check.cycles:,}", f"{check.mismatches['rtl']:,}",
+            f"{check.mismatches['kernel']:,}", first,
+        )  # fmt: skip
+    return table
+
+
+def crosscheck(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint directory.")],
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="A layer to check; may be given often. One of every shape by default."),
+    ] = None,
+    simulator: Annotated[str, typer.Option(help="verilator, icarus or amaranth.")] = "verilator",
+    lanes: Annotated[
+        int, typer.Option(min=1, help="Groups per clock cycle of the simulated decoder.")
+    ] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random stalls.")] = 0,
+    stall: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Probability of a stall, at either side.")
+    ] = 0.25,
+    workdir: Annotated[
+        Path | None, typer.Option(help="Keep Verilog, builds and logs here.")
+    ] = None,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Also write the result to this JSON file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Prove that reference, RTL and GPU kernel decode a checkpoint alike.
+
+    The packed words of the checkpoint go through the integer reference, the hardware decoder
+    (exported to Verilog and simulated) and the Triton kernel (under Triton's interpreter). Exit
+    status 0: every integer is equal; 1: some are not; 2: it could not be checked.
+    """
+    from algo.checkpoint import Checkpoint
+    from algo.files import write_json
+    from liftquant import crosscheck as library
+
+    checkpoint = Checkpoint(folder)
+    settings = library.Settings(simulator, lanes, seed, (stall, stall))
+    err.print(f"{simulator}, {lanes} groups per cycle, stalls {stall} on both sides, seed {seed}")
+    with progress("crosschecking") as meter:
+        checks = library.crosscheck(
+            checkpoint, layer, settings, workdir, meter.start, meter.advance
+        )
+    result = report(folder, checks, settings)
+    if report_file:
+        write_json(report_file, result)
+    if json:
+        print_json(result)
+    else:
+        out.print(check_table(checks))
+        total = sum(check.weights for check in checks)
+        out.print(
+            f"{total:,} integers equal in all three." if result["passed"] else "NOT equal.",
+            style="green" if result["passed"] else "red",
+        )
+    if not result["passed"]:
+        raise typer.Exit(1)
