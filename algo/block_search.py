@@ -6,12 +6,14 @@ remaining ones. With partial sums ``U[u]``, ``V[v]`` the distance to a target ``
     |z - U[u] - V[v]|**2 = const + (|U[u]|**2 - 2 z.U[u]) + (|V[v]|**2 - 2 z.V[v]) + 2 U[u].V[v]
 
 whose last term does not depend on ``z``: a table, made once per code. Trying all ``2**16`` pairs
-then costs one addition and one minimum each, whatever d is. Codes of up to 16 bits are searched
+then costs one addition and one minimum each, whatever d is; they are done in int16, and what is as
+near as its rounding can tell is compared again in float32. Codes of up to 16 bits are searched
 exactly. In longer ones every head pattern is rated by what it leaves to the other bits, measured in
 units of their spread, and the best `BEAM` heads are searched exhaustively.
 """
 
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -21,8 +23,9 @@ from algo.code import LiftCode
 from algo.viterbi import Floats
 
 PART = 8  # bits in each exhaustively searched part
-BEAM = 32  # heads that are searched exhaustively
+BEAM = 64  # heads that are searched exhaustively
 TILE = 4  # groups searched side by side, so that each load of the pair table serves them all
+_CLIP = 16383  # integer costs at most; the pair table takes up half as much on either side
 _RIDGE = 0.02  # keeps the spread invertible when few bits are left
 
 
@@ -31,10 +34,15 @@ def _linear(target, sums, norms, out):  # type: ignore[no-untyped-def]
     """``|S|**2 - 2 z.S`` for every pattern's partial sum ``S``; `sums` is ``(d, patterns)``."""
     for p in range(len(out)):
         out[p] = norms[p]
-    for i in range(len(target)):
-        scale = np.float32(-2.0) * target[i]
+    even = len(target) // 2 * 2
+    for i in range(0, even, 2):  # two at a time, to spare loads and stores
+        one, two = np.float32(-2.0) * target[i], np.float32(-2.0) * target[i + 1]
         for p in range(len(out)):
-            out[p] += scale * sums[i, p]
+            out[p] += one * sums[i, p] + two * sums[i + 1, p]
+    for i in range(even, len(target)):
+        last = np.float32(-2.0) * target[i]
+        for p in range(len(out)):
+            out[p] += last * sums[i, p]
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
@@ -61,34 +69,92 @@ def _where_least(a, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
-def _least_over_u(u_cost, cross, best):  # type: ignore[no-untyped-def]
-    """``best[k, v] = min_u u_cost[k, u] + cross[u, v]`` for four problems that share each load."""
-    best[:] = np.float32(np.inf)
+def _least(x):  # type: ignore[no-untyped-def]
+    """Least entry; eight chains of comparisons, to hide their latency."""
+    a = b = c = d = e = f = g = h = np.float32(np.inf)
+    whole = len(x) // 8 * 8
+    for p in range(0, whole, 8):
+        a, b, c, d = min(a, x[p]), min(b, x[p + 1]), min(c, x[p + 2]), min(d, x[p + 3])
+        e, f, g, h = min(e, x[p + 4]), min(f, x[p + 5]), min(g, x[p + 6]), min(h, x[p + 7])
+    for p in range(whole, len(x)):
+        a = min(a, x[p])
+    return min(min(min(a, b), min(c, d)), min(min(e, f), min(g, h)))
+
+
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def _to_integers(cost, scale, out):  # type: ignore[no-untyped-def]
+    """Costs above the least one as int16, clipped where they cannot win any more."""
+    least = _least(cost)
+    for u in range(len(cost)):
+        out[u] = np.int16(min((cost[u] - least) * scale, np.float32(_CLIP)) + np.float32(0.5))
+    return least
+
+
+@numba.njit(nogil=True, cache=True)
+def _least_of_five(least, a, b, c, d):  # type: ignore[no-untyped-def]
+    a = a if a < b else b
+    c = c if c < d else d
+    a = a if a < c else c
+    return a if a < least else least
+
+
+@numba.njit(nogil=True, cache=True)
+def _least_over_u(cost, cross, best):  # type: ignore[no-untyped-def]
+    """``best[k, v] = min_u cost[k, u] + cross[u, v]`` in int16, for `TILE` = 4 problems.
+
+    The problems share each load of `cross`; the costs of four rows stay in registers. This is where
+    the time goes: the casts and the names for every scalar are what lets it compile to SIMD.
+    """
+    narrow = np.int16
+    best[:] = narrow(32767)
     whole = len(cross) // 4 * 4
     for u in range(0, whole, 4):
+        a0, a1, a2, a3 = cost[0, u], cost[0, u + 1], cost[0, u + 2], cost[0, u + 3]
+        b0, b1, b2, b3 = cost[1, u], cost[1, u + 1], cost[1, u + 2], cost[1, u + 3]
+        c0, c1, c2, c3 = cost[2, u], cost[2, u + 1], cost[2, u + 2], cost[2, u + 3]
+        d0, d1, d2, d3 = cost[3, u], cost[3, u + 1], cost[3, u + 2], cost[3, u + 3]
         for v in range(cross.shape[1]):
-            one, two, three, four = cross[u, v], cross[u + 1, v], cross[u + 2, v], cross[u + 3, v]
-            for k in range(TILE):
-                first = min(u_cost[k, u] + one, u_cost[k, u + 1] + two)
-                second = min(u_cost[k, u + 2] + three, u_cost[k, u + 3] + four)
-                best[k, v] = min(best[k, v], min(first, second))
+            w, x, y, z = cross[u, v], cross[u + 1, v], cross[u + 2, v], cross[u + 3, v]
+            best[0, v] = _least_of_five(
+                best[0, v], narrow(a0 + w), narrow(a1 + x), narrow(a2 + y), narrow(a3 + z)
+            )
+            best[1, v] = _least_of_five(
+                best[1, v], narrow(b0 + w), narrow(b1 + x), narrow(b2 + y), narrow(b3 + z)
+            )
+            best[2, v] = _least_of_five(
+                best[2, v], narrow(c0 + w), narrow(c1 + x), narrow(c2 + y), narrow(c3 + z)
+            )
+            best[3, v] = _least_of_five(
+                best[3, v], narrow(d0 + w), narrow(d1 + x), narrow(d2 + y), narrow(d3 + z)
+            )
     for u in range(whole, len(cross)):
         for v in range(cross.shape[1]):
             for k in range(TILE):
-                best[k, v] = min(best[k, v], u_cost[k, u] + cross[u, v])
+                total = narrow(cost[k, u] + cross[u, v])
+                best[k, v] = total if total < best[k, v] else best[k, v]
+
+
+@numba.njit(nogil=True, fastmath=True, cache=True)
+def _totals(best, offset, step, v_cost, out):  # type: ignore[no-untyped-def]
+    """Real costs by ``v`` from integer ones; returns the least."""
+    for v in range(len(out)):
+        out[v] = offset + step * best[v] + v_cost[v]
+    return _least(out)
 
 
 @numba.njit(nogil=True, cache=True)
 def _search(  # type: ignore[no-untyped-def]
-    targets, whitened, sums_u, sums_v, sums_h, sums_r, norm_u, norm_v, norm_h, norm_r, cross,
-    cross_t, head_u, head_v, beam, out,
+    targets, whitened, sums_u, sums_v, sums_h, sums_r, norm_u, norm_v, norm_h, norm_r,
+    cross_integer, scale, cross_t, head_u, head_v, beam, out,
 ):  # fmt: skip
     heads = len(norm_h)
     base_u = np.empty((TILE, len(norm_u)), np.float32)
     base_v = np.empty((TILE, len(norm_v)), np.float32)
     base_h = np.empty((TILE, heads), np.float32)
     rating, v_cost = np.empty_like(norm_h), np.empty_like(norm_v)
-    u_cost, best = np.empty_like(base_u), np.empty_like(base_v)
+    u_cost, u_integer = np.empty_like(base_u), np.zeros(base_u.shape, np.int16)
+    best, total = np.empty(base_v.shape, np.int16), np.empty_like(norm_v)
+    offset = np.empty(TILE, np.float32)
     order = np.empty((TILE, heads), np.int64)
     order[:] = np.arange(heads)
     for first in range(0, len(targets), TILE):
@@ -104,16 +170,21 @@ def _search(  # type: ignore[no-untyped-def]
         for turn in range(min(beam, heads)):
             for k in range(tile):
                 _add(base_u[k], head_u[order[k, turn]], u_cost[k])
-            _least_over_u(u_cost, cross, best)
+                offset[k] = _to_integers(u_cost[k], scale, u_integer[k])
+            _least_over_u(u_integer, cross_integer, best)
             for k in range(tile):
                 h = order[k, turn]
                 _add(base_v[k], head_v[h], v_cost)
-                v = _where_least(best[k], v_cost)
-                total = base_h[k, h] + best[k, v] + v_cost[v]
-                if total < least[k]:
-                    least[k] = total
-                    u = _where_least(u_cost[k], cross_t[v])
-                    out[first + k] = (h << 2 * PART) | (v << PART) | u
+                near = _totals(best[k], offset[k], 1 / scale, v_cost, total)
+                if near + base_h[k, h] > least[k] + 2 / scale:
+                    continue
+                for v in range(len(total)):
+                    if total[v] <= near + 2 / scale:  # as near as rounding to integers can tell
+                        u = _where_least(u_cost[k], cross_t[v])
+                        exact = base_h[k, h] + u_cost[k, u] + cross_t[v, u] + v_cost[v]
+                        if exact < least[k]:
+                            least[k] = exact
+                            out[first + k] = (h << 2 * PART) | (v << PART) | u
 
 
 def _patterns(bits: int) -> npt.NDArray[np.float64]:
@@ -142,30 +213,59 @@ def encode_groups(
         uint8 0/1 of shape ``(n, D)``.
     """
     m = code.taps * 2.0**-code.exponent if taps is None else taps
-    m = m[: targets.shape[1]]
-    lifted = code.lifted
-    u_bits = min(PART, lifted)
-    v_bits = min(PART, lifted - u_bits)
-    edges = np.cumsum([u_bits, v_bits])
-    u, v, h = (_patterns(part.shape[1]) @ part.T for part in np.split(m, edges, axis=1))
-
-    def table(a: npt.NDArray[Any]) -> Floats:
-        return np.ascontiguousarray(a, np.float32)
-
-    # a head is as good as the other bits can make up for it: its miss, in units of their spread
-    spread = m[:, : edges[1]] @ m[:, : edges[1]].T + _RIDGE * np.eye(len(m))
-    whiten = np.linalg.inv(np.linalg.cholesky(spread))
-    rated = h @ whiten.T
+    m = np.ascontiguousarray(m[: targets.shape[1]], np.float64)
+    tables = _tables(m.tobytes(), code.lifted)
     indices = np.empty(len(targets), np.int64)
-    _search(
-        np.ascontiguousarray(targets, np.float32), table(targets @ whiten.T),
-        table(u.T), table(v.T), table(h.T), table(rated.T),
-        table(np.square(u).sum(1)), table(np.square(v).sum(1)),
-        table(np.square(h).sum(1)), table(np.square(rated).sum(1)),
-        table(2 * u @ v.T), table(2 * v @ u.T), table(2 * h @ u.T), table(2 * h @ v.T),
-        beam, indices,
+    _search(  # type: ignore[call-arg]
+        np.ascontiguousarray(targets, np.float32), _contiguous(targets @ tables.whiten.T),
+        *tables.sums, *tables.norms, tables.cross_integer, tables.scale, tables.cross_t,
+        *tables.heads, beam, indices,
     )  # fmt: skip
     # the parts sit in fixed byte lanes of the index, also when a part has fewer than eight bits
-    lanes = np.r_[0:u_bits, PART : PART + v_bits, 2 * PART : 2 * PART + lifted - u_bits - v_bits]
-    bits: npt.NDArray[np.uint8] = ((indices[:, None] >> lanes) & 1).astype(np.uint8)
+    lanes = [lane for i, n in enumerate(tables.bits) for lane in range(i * PART, i * PART + n)]
+    bits: npt.NDArray[np.uint8] = ((indices[:, None] >> np.array(lanes)) & 1).astype(np.uint8)
     return bits
+
+
+class _Tables(NamedTuple):
+    """What the search looks up; depends on the taps only."""
+
+    bits: tuple[int, int, int]  # of u, v and the head
+    whiten: npt.NDArray[np.float64]
+    sums: tuple[Floats, ...]  # partial sums (d, patterns) of u, v, the head, the whitened head
+    norms: tuple[Floats, ...]  # their squared lengths
+    cross_integer: npt.NDArray[np.int16]
+    scale: np.float32
+    cross_t: Floats
+    heads: tuple[Floats, Floats]  # pair tables of the head with u and with v
+
+
+def _contiguous(a: npt.NDArray[Any]) -> Floats:
+    return np.ascontiguousarray(a, np.float32)
+
+
+@lru_cache(maxsize=8)
+def _tables(taps: bytes, lifted: int) -> _Tables:
+    m = np.frombuffer(taps).reshape(-1, lifted)
+    u_bits = min(PART, lifted)
+    v_bits = min(PART, lifted - u_bits)
+    tail = u_bits + v_bits
+    parts = (m[:, :u_bits], m[:, u_bits:tail], m[:, tail:])
+    u, v, h = (_patterns(part.shape[1]) @ part.T for part in parts)
+    # a head is as good as the other bits can make up for it: its miss, in units of their spread
+    spread = m[:, :tail] @ m[:, :tail].T + _RIDGE * np.eye(len(m))
+    whiten = np.linalg.inv(np.linalg.cholesky(spread))
+    cross = 2 * u @ v.T
+    # a cost clipped at _CLIP is so far above the least that no pair can make up for it
+    scale = _CLIP / max(2 * np.abs(cross).max() + 1e-3, 1.0)
+    sums = (u, v, h, h @ whiten.T)
+    return _Tables(
+        bits=(u_bits, v_bits, lifted - tail),
+        whiten=whiten,
+        sums=tuple(_contiguous(part.T) for part in sums),
+        norms=tuple(_contiguous(np.square(part).sum(1)) for part in sums),
+        cross_integer=np.rint(cross * scale).astype(np.int16),
+        scale=np.float32(scale),
+        cross_t=_contiguous(cross.T),
+        heads=(_contiguous(2 * h @ u.T), _contiguous(2 * h @ v.T)),
+    )

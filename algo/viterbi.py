@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from algo.code import LiftCode
 
-SEAM_WINDOWS = 6  # windows on either side of the seam that the first pass looks at
+SEAM_WINDOWS = 12  # windows on either side of the seam that the first pass looks at
 _RENORMALISE = 128  # steps after which the least cost is subtracted, to keep float32 exact enough
 _INFINITE = np.float32(1e30)
 

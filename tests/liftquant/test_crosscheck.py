@@ -1,0 +1,139 @@
+"""Crosscheck must find what is wrong: each implementation is broken in turn."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import algo.decode
+import gpu.interpret
+import hw.decoder
+from algo.checkpoint import Checkpoint
+from algo.code import LiftCode
+from algo.library import load_code
+from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
+from algo.quantise import Recipe, quantise_model
+from algo.source import open_source
+from liftquant.cli import run
+from liftquant.crosscheck import Difference, Settings, check_layer, crosscheck
+from tests.conftest import CODES
+
+AMARANTH = Settings(simulator="amaranth", lanes=2, seed=9)
+
+
+def gaussian_matrix(code: LiftCode, axis: Axis) -> PackedMatrix:
+    weights = np.random.default_rng(3).standard_normal((30, 40)).astype("f")
+    return quantise_matrix(torch.from_numpy(weights), code, axis)
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("name", ["LQ-16/8", "LQ-24/10", "LQ-2/1+10", "LQ-3/1+5", "LQ-12/5+9"])
+def test_all_three_agree(name: str, axis: Axis, tmp_path: Path) -> None:
+    matrix = gaussian_matrix(load_code(name), axis)
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    assert check.passed, check
+    assert check.weights == matrix.streams * matrix.groups * matrix.code.group
+    assert check.words == matrix.words.size
+
+
+def test_parity_taps_agree_too(tmp_path: Path) -> None:
+    matrix = gaussian_matrix(CODES["LQ-2/1+6^3"], "out")
+    assert check_layer("layer", matrix, AMARANTH, tmp_path).passed
+
+
+def with_one_tap_changed(code: LiftCode) -> LiftCode:
+    taps = code.taps.copy()
+    taps[0, 0] ^= 2
+    return LiftCode(code.lifted, code.group, code.overlap, code.shifts, taps, code.exponent)
+
+
+def test_wrong_hardware_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = hw.decoder.Decoder
+    monkeypatch.setattr(
+        hw.decoder, "Decoder", lambda code, *rest: right(with_one_tap_changed(code), *rest)
+    )
+    matrix = gaussian_matrix(load_code("LQ-12/5+9"), "out")
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    assert not check.passed
+    # one weight in five has the wrong tap, so all of them are off by 2
+    assert check.mismatches == {"rtl": 40 * matrix.groups, "kernel": 0}
+    expected = int(matrix.accumulators()[0, 0])
+    first = check.first_mismatch
+    assert first is not None
+    assert first == Difference("rtl", 0, 0, expected, first.got)
+    assert abs(first.got - expected) == 2
+
+
+def test_wrong_kernel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gpu.interpret.interpreted_decode
+
+    def off_by_one(words: np.ndarray, code: LiftCode, groups: int) -> np.ndarray:
+        decoded = right(words, code, groups)
+        decoded[7, 11] += 1
+        return decoded
+
+    monkeypatch.setattr(gpu.interpret, "interpreted_decode", off_by_one)
+    matrix = gaussian_matrix(load_code("LQ-24/10"), "in")
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    expected = int(matrix.accumulators()[7, 11])
+    assert check.mismatches == {"rtl": 0, "kernel": 1}
+    assert check.first_mismatch == Difference("kernel", 7, 11, expected, expected + 1)
+
+
+def test_wrong_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = algo.decode.decode_bits
+    matrix = gaussian_matrix(load_code("LQ-24/10"), "in")
+    monkeypatch.setattr(algo.decode, "decode_bits", lambda bits, code: -right(bits, code))
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    assert check.mismatches["rtl"] > 0
+    assert check.mismatches["rtl"] == check.mismatches["kernel"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crosscheck") / "out"
+    quantise_model(open_source(str(tiny_llama)), Recipe(load_code("LQ-3/1+5"), "in"), folder)
+    return folder
+
+
+def test_mismatch_is_exit_status_1_and_shown(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = hw.decoder.Decoder
+    monkeypatch.setattr(
+        hw.decoder, "Decoder", lambda code, *rest: right(with_one_tap_changed(code), *rest)
+    )
+    layer = "model.layers.1.self_attn.k_proj"
+    status = run(
+        ["crosscheck", str(checkpoint), "--layer", layer, "--simulator", "amaranth", "--seed", "3"]
+    )
+    out = capsys.readouterr().out
+    assert status == 1
+    assert "NOT equal" in out
+    assert "rtl (0, 0): expected" in out
+
+
+def test_layers_can_be_chosen_and_progress_covers_them(checkpoint: Path) -> None:
+    layers = ["model.layers.1.mlp.down_proj", "model.layers.0.self_attn.v_proj"]
+    totals: list[int] = []
+    seen: list[tuple[int, str]] = []
+    checks = crosscheck(
+        Checkpoint(checkpoint), layers, AMARANTH, None, totals.append,
+        lambda weights, name: seen.append((weights, name)),
+    )  # fmt: skip
+    assert [check.layer for check in checks] == layers
+    assert all(check.passed for check in checks)
+    assert totals == [48 * 80 + 24 * 48]
+    assert sorted(seen) == sorted([(48 * 80, layers[0]), (24 * 48, layers[1])])
+
+
+def test_altered_checkpoint_is_not_decoded(checkpoint: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    path = copy / "block-001.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
+    assert run(["crosscheck", str(copy), "--simulator", "amaranth"]) == 2
