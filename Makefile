@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml
 	@for tool in g++ perl; do command -v $$tool >/dev/null || \
 	  { echo "liftquant needs $$tool to build simulations; install it with the system's packages"; \
 	    exit 2; }; done
-	@echo "== setting up $(VENV)"
+	@echo "== setting up $(VENV) (downloads PyTorch and others; some minutes the first time)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@

@@ -51,23 +51,6 @@ def _add(a, b, out):  # type: ignore[no-untyped-def]
         out[p] = a[p] + b[p]
 
 
-@numba.njit(nogil=True, cache=True)
-def _where_least(a, b):  # type: ignore[no-untyped-def]
-    """Index of the least sum of two rows; two chains of comparisons, to hide their latency."""
-    even, odd = a[0] + b[0], np.float32(np.inf)
-    at_even, at_odd = 0, 0
-    for p in range(1, len(a) - 1, 2):
-        x, y = a[p] + b[p], a[p + 1] + b[p + 1]
-        if x < odd:
-            odd, at_odd = x, p
-        if y < even:
-            even, at_even = y, p + 1
-    last = len(a) - 1
-    if a[last] + b[last] < even:
-        even, at_even = a[last] + b[last], last
-    return at_odd if odd < even else at_even
-
-
 @numba.njit(nogil=True, fastmath=True, cache=True)
 def _least(x):  # type: ignore[no-untyped-def]
     """Least entry; eight chains of comparisons, to hide their latency."""
@@ -79,6 +62,17 @@ def _least(x):  # type: ignore[no-untyped-def]
     for p in range(whole, len(x)):
         a = min(a, x[p])
     return min(min(min(a, b), min(c, d)), min(min(e, f), min(g, h)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _where_least(a, b, total):  # type: ignore[no-untyped-def]
+    """Index of the least sum of two rows; `total` is scratch of their length."""
+    _add(a, b, total)
+    least = _least(total)
+    for p in range(len(total)):
+        if total[p] == least:
+            return p
+    return 0
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)
@@ -154,12 +148,13 @@ def _search(  # type: ignore[no-untyped-def]
     rating, v_cost = np.empty_like(norm_h), np.empty_like(norm_v)
     u_cost, u_integer = np.empty_like(base_u), np.zeros(base_u.shape, np.int16)
     best, total = np.empty(base_v.shape, np.int16), np.empty_like(norm_v)
-    offset = np.empty(TILE, np.float32)
+    scratch = np.empty_like(norm_u)
+    offset, least = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     order = np.empty((TILE, heads), np.int64)
     order[:] = np.arange(heads)
     for first in range(0, len(targets), TILE):
         tile = min(TILE, len(targets) - first)
-        least = np.full(TILE, np.inf, np.float32)
+        least[:] = np.float32(np.inf)
         for k in range(tile):
             _linear(targets[first + k], sums_u, norm_u, base_u[k])
             _linear(targets[first + k], sums_v, norm_v, base_v[k])
@@ -180,7 +175,7 @@ def _search(  # type: ignore[no-untyped-def]
                     continue
                 for v in range(len(total)):
                     if total[v] <= near + 2 / scale:  # as near as rounding to integers can tell
-                        u = _where_least(u_cost[k], cross_t[v])
+                        u = _where_least(u_cost[k], cross_t[v], scratch)
                         exact = base_h[k, h] + u_cost[k, u] + cross_t[v, u] + v_cost[v]
                         if exact < least[k]:
                             least[k] = exact
@@ -215,16 +210,17 @@ def encode_groups(
     m = code.taps * 2.0**-code.exponent if taps is None else taps
     m = np.ascontiguousarray(m[: targets.shape[1]], np.float64)
     tables = _tables(m.tobytes(), code.lifted)
+    whitened = targets @ tables.whiten.T if tables.bits[2] else targets  # only heads are rated
     indices = np.empty(len(targets), np.int64)
     _search(  # type: ignore[call-arg]
-        np.ascontiguousarray(targets, np.float32), _contiguous(targets @ tables.whiten.T),
+        np.ascontiguousarray(targets, np.float32), _contiguous(whitened),
         *tables.sums, *tables.norms, tables.cross_integer, tables.scale, tables.cross_t,
         *tables.heads, beam, indices,
     )  # fmt: skip
     # the parts sit in fixed byte lanes of the index, also when a part has fewer than eight bits
     lanes = [lane for i, n in enumerate(tables.bits) for lane in range(i * PART, i * PART + n)]
-    bits: npt.NDArray[np.uint8] = ((indices[:, None] >> np.array(lanes)) & 1).astype(np.uint8)
-    return bits
+    octets = indices.astype("<u4").view(np.uint8).reshape(-1, 4)
+    return np.unpackbits(octets, axis=1, bitorder="little")[:, lanes]
 
 
 class _Tables(NamedTuple):

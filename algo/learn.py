@@ -121,9 +121,10 @@ def refit(targets: npt.NDArray[np.float32], bits: Bits, code: LiftCode) -> Float
     wanted = targets.reshape(-1, code.group)
     out = np.empty((code.group, signs.shape[2]))
     for i in range(code.group):
-        x = np.ascontiguousarray(signs[:, i])
-        gram = (x.T @ x).astype(np.float64) + 1e-3 * np.eye(x.shape[1])
-        out[i] = np.linalg.solve(gram, (x.T @ wanted[:, i]).astype(np.float64))
+        # in float64, so that the order of summation, which threads decide, hardly matters
+        x = signs[:, i].astype(np.float64)
+        gram = x.T @ x + 1e-3 * np.eye(x.shape[1])
+        out[i] = np.linalg.solve(gram, x.T @ wanted[:, i])
     return out
 
 

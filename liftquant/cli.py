@@ -1,5 +1,6 @@
 """The ``liftquant`` command: wires the commands together and turns errors into messages."""
 
+import os
 import sys
 import warnings
 
@@ -62,5 +63,7 @@ def run(arguments: list[str]) -> int:
 
 
 def main() -> None:
-    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, not for our users
+    # libraries' own bars and advice are not for our users; tqdm reads this when it is imported
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
     sys.exit(run(sys.argv[1:]))

@@ -4,6 +4,7 @@ The reference (`algo.decode`) is the oracle. The hardware decoder is exported to
 simulated; the Triton decode kernel runs under Triton's interpreter. Equal means ``==``.
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,6 +45,7 @@ class LayerCheck:
         mismatches: differing weights by implementation.
         first_mismatch: the first of them, hardware before kernel.
         failure: how the simulated decoder broke its protocol, where it did.
+        waves: path of the waveform file, where one was asked for.
     """
 
     layer: str
@@ -57,6 +59,7 @@ class LayerCheck:
     mismatches: dict[str, int]
     first_mismatch: Difference | None
     failure: str | None
+    waves: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -71,6 +74,7 @@ class Settings:
     lanes: int = 4
     seed: int = 0
     stalls: tuple[float, float] = (0.25, 0.25)
+    waves: bool = False
 
 
 def one_layer_per_shape(checkpoint: Checkpoint) -> list[str]:
@@ -79,6 +83,11 @@ def one_layer_per_shape(checkpoint: Checkpoint) -> list[str]:
     for name, entry in checkpoint.manifest.layers.items():
         first.setdefault((entry.shape, entry.axis, entry.code), name)
     return list(first.values())
+
+
+def _file_name(layer: str) -> str:
+    """A layer's name as that of a file: names come from the checkpoint and may hold anything."""
+    return re.sub(r"[^A-Za-z0-9_]+", "-", layer)
 
 
 def _place(matrix: PackedMatrix, stream: int, weight: int) -> tuple[int, int]:
@@ -110,7 +119,7 @@ def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Pa
     lanes = min(settings.lanes, matrix.groups)
     result = simulate_decoder(
         matrix.code, matrix.words, matrix.groups, lanes, settings.simulator, settings.seed,
-        settings.stalls, workdir=workdir, expected=expected,
+        settings.stalls, settings.waves, workdir, expected, _file_name(name),
     )  # fmt: skip
     kernel_wrong, first = _run_kernel(matrix, expected)
     if (bad := result.first_mismatch) is not None:
@@ -129,6 +138,7 @@ def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Pa
         mismatches={"rtl": result.mismatches, "kernel": kernel_wrong},
         first_mismatch=first,
         failure=result.failure,
+        waves=result.waves,
     )
 
 

@@ -68,6 +68,9 @@ def crosscheck(
     workdir: Annotated[
         Path | None, typer.Option(help="Keep Verilog, builds and logs here.")
     ] = None,
+    waves: Annotated[
+        bool, typer.Option("--waves", help="Record the simulation's waveforms in --workdir.")
+    ] = False,
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Also write the result to this JSON file.")
     ] = None,
@@ -80,11 +83,14 @@ def crosscheck(
     status 0: every integer is equal; 1: some are not; 2: it could not be checked.
     """
     from algo.checkpoint import Checkpoint
+    from algo.errors import LiftError
     from algo.files import write_json
     from liftquant import crosscheck as library
 
+    if waves and workdir is None:
+        raise LiftError("--waves needs --workdir DIR, where the waveform files are kept")
     checkpoint = Checkpoint(folder)
-    settings = library.Settings(simulator, lanes, seed, (stall, stall))
+    settings = library.Settings(simulator, lanes, seed, (stall, stall), waves)
     err.print(f"{simulator}, {lanes} groups per cycle, stalls {stall} on both sides, seed {seed}")
     with progress("crosschecking") as meter:
         checks = library.crosscheck(
@@ -97,6 +103,9 @@ def crosscheck(
         print_json(result)
     else:
         out.print(check_table(checks))
+        for check in checks:
+            if check.waves:
+                out.print(f"waveforms of {check.layer}: {check.waves}", soft_wrap=True)
         total = sum(check.weights for check in checks)
         out.print(
             f"{total:,} integers equal in all three." if result["passed"] else "NOT equal.",

@@ -3,10 +3,7 @@
 
 def quiet_transformers() -> None:
     """No bars or advice from transformers: our own progress says where we are."""
-    import os
     import warnings
-
-    os.environ["TQDM_DISABLE"] = "1"  # read when tqdm is imported, which transformers does
 
     from transformers.utils import logging
 

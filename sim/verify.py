@@ -25,6 +25,7 @@ def simulate_decoder(
     waves: bool = False,
     workdir: Path | None = None,
     expected: Accs | None = None,
+    name: str = "run",
 ) -> BenchResult:
     """Export, build and run a decoder, and compare every weight with `algo.decode`.
 
@@ -42,6 +43,7 @@ def simulate_decoder(
         workdir: keeps Verilog, build, logs, vectors and results; a later call with the same
             decoder uses the build again. Without it they are temporary.
         expected: compare with these instead, int16 ``(streams, G*d)``.
+        name: of this run's files in `workdir`; give each run its own to keep them.
 
     Raises:
         LiftError: arguments do not fit, a tool is missing, or building or simulating fails.
@@ -61,10 +63,10 @@ def simulate_decoder(
         if simulator == "amaranth":
             from sim.amaranth_sim import run_amaranth
 
-            return run_amaranth(decoder, stimulus, workdir / "dump.vcd" if waves else None)
+            return run_amaranth(decoder, stimulus, workdir / f"{name}.vcd" if waves else None)
         from hw.export import export
         from sim.cocotb_runner import build, run
 
         verilog, _ = export(decoder, workdir)
         model = build(verilog, workdir / simulator, simulator=simulator, waves=waves)
-        return run(model, stimulus, waves)
+        return run(model, stimulus, waves, name)

@@ -137,3 +137,26 @@ def test_altered_checkpoint_is_not_decoded(checkpoint: Path, tmp_path: Path) -> 
     data[-3] ^= 4
     path.write_bytes(data)
     assert run(["crosscheck", str(copy), "--simulator", "amaranth"]) == 2
+
+
+def test_waveforms_of_every_layer_are_kept(checkpoint: Path, tmp_path: Path) -> None:
+    layers = ["model.layers.0.self_attn.v_proj", "model.layers.1.self_attn.v_proj"]
+    settings = Settings(simulator="amaranth", seed=1, waves=True)
+    checks = crosscheck(Checkpoint(checkpoint), layers, settings, tmp_path)
+    files = [Path(check.waves or "") for check in checks]
+    assert len(set(files)) == 2
+    assert all(file.is_relative_to(tmp_path) and file.stat().st_size > 1000 for file in files)
+
+
+def test_layer_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    matrix = gaussian_matrix(load_code("LQ-3/1+5"), "in")
+    settings = Settings(simulator="amaranth", seed=1, waves=True)
+    check = check_layer("../../outside", matrix, settings, tmp_path / "inner")
+    assert check.passed
+    assert [path.name for path in tmp_path.iterdir()] == ["inner"]
+    assert check.waves == str(tmp_path / "inner" / "-outside.vcd")
+
+
+def test_waves_need_a_folder(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["crosscheck", str(checkpoint), "--waves"]) == 2
+    assert "--waves needs --workdir" in capsys.readouterr().err
