@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from gpu_cases import GEOMETRIES, least_groups, random_code, streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +13,8 @@ from algo.packing import extend_words, pack_bits
 from gpu.interpret import interpreted_decode
 from gpu.ops import decode
 from gpu.tables import check_decode, code_tables
+from tests.cases import least_groups
+from tests.gpu.cases import GEOMETRIES, random_code, streams
 
 SEED = 20
 

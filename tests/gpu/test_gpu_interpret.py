@@ -9,13 +9,14 @@ import pytest
 import torch
 import triton
 import triton.language as tl
-from gpu_cases import random_code, streams
 from triton.runtime.errors import InterpreterError
 from triton.runtime.interpreter import interpreter_builder
 
 from algo.decode import decode_words
 from gpu import bitmm, decode
 from gpu.interpret import interpreted, interpreted_bitmm, interpreted_decode
+from tests.conftest import ROOT
+from tests.gpu.cases import random_code, streams
 
 SEED = 23
 
@@ -139,7 +140,7 @@ from algo.decode import decode_words
 from gpu import build
 from gpu.interpret import interpreted_bitmm, interpreted_decode
 sys.path.insert(0, sys.argv[1])
-from gpu_cases import random_code, streams
+from tests.gpu.cases import random_code, streams
 rng = np.random.default_rng(23)
 code = random_code(rng, 12, 5, 9, 2)
 _, words, extended = next(streams(rng, code, 3, 50))
@@ -151,7 +152,7 @@ job = build.decode_jobs()[0]
 assert build.compile_one(job, "sm_80").code_bytes > 0
 """
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, os.path.dirname(__file__)],
+        [sys.executable, "-W", "error", "-c", script, str(ROOT)],
         check=True,
         env={**os.environ, "TRITON_INTERPRET": "1"},
     )

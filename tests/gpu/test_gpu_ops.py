@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from gpu_cases import random_code, streams
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu.ops import bitmm, decode
 from gpu.tables import code_tables
+from tests.gpu.cases import random_code, streams
 
 SEED = 22
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from lift_cases import random_code
 
 from algo.errors import LiftError
 from hw.beats import input_beats, lane_mask, output_beats
 from hw.geometry import Geometry
+from tests.cases import random_code
 
 GEOMETRY = Geometry(random_code(24, 2), groups=5, lanes=2)  # 2 words a beat, 4 words a stream
 

@@ -6,7 +6,6 @@ from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lift_cases import SHAPES, fewest_groups, random_code, random_words
 
 from algo.packing import pack_bits
 from hw.decoder import Decoder
@@ -14,6 +13,7 @@ from hw.geometry import Geometry
 from sim.amaranth_sim import AmaranthAdapter, run_amaranth
 from sim.bench import exercise
 from sim.stimulus import decoder_stimulus
+from tests.cases import SHAPES, least_groups, random_code, random_words
 
 STREAMS = 4
 
@@ -28,7 +28,7 @@ STREAMS = 4
 )
 def test_decoder_matches_the_oracle(shape, extra, lanes, seed, stalls):
     code = random_code(*shape, seed=seed % 100)
-    geometry = Geometry(code, max(fewest_groups(code) + extra, lanes), lanes)
+    geometry = Geometry(code, max(least_groups(code) + extra, lanes), lanes)
     words = random_words(code, geometry.groups, STREAMS, seed)
     result = run_amaranth(
         Decoder(code, geometry.groups, lanes),
@@ -55,7 +55,7 @@ def test_predictions_hold_in_words_and_not(groups, lanes):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_extreme_words(shape):
     code = random_code(*shape)
-    groups = fewest_groups(code) + 2
+    groups = least_groups(code) + 2
     bits = np.zeros((4, groups * code.lifted), np.uint8)
     bits[1] = 1
     bits[2, ::2] = 1

@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from lift_cases import random_code
 
 from algo.code import LiftCode
 from hw.decoder import Decoder
 from hw.export import export
+from tests.cases import random_code
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from lift_cases import random_code
+from tests.cases import random_code
 from hw.decoder import Decoder
 from hw.export import export
 export(Decoder(random_code(12, 5, 9, 2), 9, 2), Path(sys.argv[1]))

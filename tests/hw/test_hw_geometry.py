@@ -1,10 +1,10 @@
 # amaranth: UnusedElaboratable=no
 import pytest
-from lift_cases import random_code
 
 from algo.errors import LiftError
 from hw.decoder import Decoder
 from hw.geometry import Geometry
+from tests.cases import random_code
 
 
 def test_sizes_by_hand():

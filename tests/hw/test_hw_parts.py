@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lift_cases import SHAPES, fewest_groups, random_code
 
 from algo.code import LiftCode, block_shifts
 from algo.decode import decode_bits
@@ -15,6 +14,7 @@ from hw.projection import Projection
 from hw.window import Window
 from sim.amaranth_sim import run_amaranth
 from sim.stimulus import Stimulus
+from tests.cases import SHAPES, least_groups, random_code
 
 STREAMS = 5
 STALLS = st.sampled_from([(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.4, 0.6)])
@@ -23,7 +23,7 @@ STALLS = st.sampled_from([(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.4, 0.6)])
 @st.composite
 def geometries(draw, shapes=tuple(SHAPES)):
     code = random_code(*draw(st.sampled_from(shapes)))
-    groups = fewest_groups(code) + draw(st.integers(0, 12))
+    groups = least_groups(code) + draw(st.integers(0, 12))
     return Geometry(code, groups, draw(st.integers(1, min(groups, 5))))
 
 
@@ -84,14 +84,14 @@ def test_window_wraps_round_without_bubbles(geometry, seed, stalls):
 def project(geometry, windows):
     """Expected payloads, by decoding every lane's window as the start of a stream of its own."""
     code = geometry.code
-    span, groups = code.lifted + code.overlap, fewest_groups(code) + 1
+    span, groups = code.lifted + code.overlap, least_groups(code) + 1
     rows = np.zeros((len(windows) * geometry.lanes, groups * code.lifted), np.uint8)
     for n, window in enumerate(windows):
         for lane in range(geometry.lanes):
             part = window >> lane * code.lifted
             rows[n * geometry.lanes + lane, :span] = [part >> j & 1 for j in range(span)]
     accs = decode_bits(rows, code)[:, : code.group]
-    single = Geometry(code, geometry.lanes * fewest_groups(code), geometry.lanes)
+    single = Geometry(code, geometry.lanes * least_groups(code), geometry.lanes)
     padded = np.zeros((len(windows), single.groups * code.group), np.int16)
     padded[:, : geometry.lanes * code.group] = accs.reshape(len(windows), -1)
     return output_beats(padded, single)[:: single.beats_out]

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from lift_cases import SHAPES, random_code
 
 from algo.code import LiftCode, block_shifts
 from algo.decode import decode_bits
 from hw.terms import projection_stages, weight_terms
+from tests.cases import SHAPES, random_code
 
 
 def evaluate(terms, bits):

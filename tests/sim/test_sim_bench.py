@@ -8,7 +8,6 @@ import pytest
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
-from lift_cases import random_code, random_words
 
 from algo.code import LiftCode
 from algo.decode import decode_words
@@ -20,6 +19,7 @@ from sim.bench import UnknownValueError, exercise
 from sim.result import BenchResult, Mismatch
 from sim.stimulus import Stimulus, decoder_stimulus, load_stimulus, save_stimulus
 from sim.verify import simulate_decoder
+from tests.cases import random_code, random_words
 
 
 class Faulty(wiring.Component):
@@ -208,8 +208,8 @@ def test_amaranth_waves(tmp_path):
         code, random_words(code, 5, 2), 5, simulator="amaranth", waves=True, workdir=tmp_path
     )
     assert result.passed, result.summary()
-    assert (tmp_path / "dump.vcd").read_text().startswith("$")
-    assert result.waves == str(tmp_path / "dump.vcd")
+    assert (tmp_path / "run.vcd").read_text().startswith("$")
+    assert result.waves == str(tmp_path / "run.vcd")
 
 
 def test_a_decoder_that_never_sees_input_is_idle():

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from lift_cases import random_code, random_words
 
 from algo.decode import decode_words
 from algo.errors import LiftError
@@ -18,6 +17,7 @@ from sim.result import Mismatch
 from sim.stimulus import Stimulus, decoder_stimulus
 from sim.toolchain import tool_environment
 from sim.verify import simulate_decoder
+from tests.cases import random_code, random_words
 
 WRAPPER = """
 module dut(input clock, input reset, input [11:0] a, input a_valid, output a_ready,

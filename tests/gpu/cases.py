@@ -67,7 +67,3 @@ def streams(
     ):
         words = pack_bits(bits)
         yield name, words, extend_words(words, groups, code)
-
-
-def least_groups(code: LiftCode) -> int:
-    return -(-(code.lifted + code.overlap) // code.lifted)

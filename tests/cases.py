@@ -41,7 +41,7 @@ def random_code(lifted, group, overlap=0, parities=0, seed=0):
     return LiftCode(lifted, group, overlap, shifts, taps, 6, tuple(masks))
 
 
-def fewest_groups(code):
+def least_groups(code):
     return -(-(code.lifted + code.overlap) // code.lifted)
 
 
