@@ -41,9 +41,9 @@ $(MODEL): | $(VENV)/.ready
 
 demo: $(MODEL)
 	@rm -rf $(DEMO)/report
-	@if [ -f $(DEMO)/checkpoint/liftquant.json ]; then echo "== $(DEMO)/checkpoint is there"; \
-	  else echo "== quantising to 2.4 bits" && \
-	    $(RUN)/liftquant quantize $(MODEL) $(DEMO)/checkpoint --bits 2.4; fi
+	@[ ! -f $(DEMO)/checkpoint/liftquant.json ] || rm -r $(DEMO)/checkpoint
+	@echo "== quantising to 2.4 bits"
+	@$(RUN)/liftquant quantize $(MODEL) $(DEMO)/checkpoint --bits 2.4
 	@echo "== perplexity before and after"
 	@$(RUN)/liftquant eval $(MODEL) $(DEMO)/checkpoint
 	@echo "== reference = RTL = kernel"

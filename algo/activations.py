@@ -66,9 +66,31 @@ def integer_layer(matrix: PackedMatrix, x: torch.Tensor, digits: Digits) -> torc
         digits: 1 or 2.
     """
     parts, step = quantise_activations(x, digits)
-    sums = torch.from_numpy(integer_product(matrix, parts)).double()
-    scale = matrix.scales.double() * 2.0**-matrix.code.exponent
-    return (sums * scale * step.double()[:, None]).float()
+    sums = integer_product(matrix, parts).astype(np.float64)
+    scale = (matrix.scales.double() * 2.0**-matrix.code.exponent).numpy()
+    # a sum of 45 bits times a scale of 8 is exact; only the product with the step rounds
+    return torch.from_numpy(product_rounded_once(sums * scale, step.double().numpy()[:, None]))
+
+
+def product_rounded_once(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """``a * b`` rounded to float32 once, as if the product were exact in between.
+
+    The float64 product is made odd in its last bit where it is not exact, which keeps a second
+    rounding from seeing a false tie (Boldo and Melquiond, IEEE Trans. Computers 57(4), 2008).
+    """
+    a, b = np.broadcast_arrays(a, b)
+    product = a * b
+    split = 2.0**27 + 1  # Dekker's: halves whose products are exact
+    a_high = a * split - (a * split - a)
+    b_high = b * split - (b * split - b)
+    a_low, b_low = a - a_high, b - b_high
+    lost = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low)
+    even = (product.view(np.int64) & 1) == 0
+    towards = np.where(lost > 0, np.inf, -np.inf)
+    odd = np.where((lost != 0) & even, np.nextafter(product, towards), product)
+    return odd.astype(np.float32)
 
 
 def requantise(
@@ -81,7 +103,9 @@ def requantise(
     """
     if not (0 <= multiplier < 1 << 31 and 1 <= shift <= 62 and 2 <= bits <= 32):
         raise LiftError(f"multiplier={multiplier}, shift={shift}, bits={bits}: out of range")
-    if sums.size and int(np.abs(sums).max()) * multiplier + (1 << (shift - 1)) >= 1 << 63:
+    sums = np.asarray(sums, np.int64)  # products of int32 would wrap
+    largest = max(int(sums.max()), -int(sums.min())) if sums.size else 0
+    if largest * multiplier + (1 << (shift - 1)) >= 1 << 63 or largest >= 1 << 63:
         raise LiftError("the products do not fit in 64 bits; use a smaller multiplier and shift")
     magnitude = (np.abs(sums) * multiplier + (1 << (shift - 1))) >> shift
     limit = 1 << (bits - 1)

@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -32,6 +31,8 @@ FORMAT: Literal[1] = 1
 MANIFEST = "liftquant.json"
 WHITENING = "whitening.safetensors"
 CARRIED = "carried.safetensors"
+UNFINISHED = "unfinished.json"  # the settings of a run that has not written its manifest yet
+_NOT_LISTED = (MANIFEST, UNFINISHED)
 
 
 class _Strict(BaseModel):
@@ -46,7 +47,7 @@ class FileEntry(_Strict):
 class LayerEntry(_Strict):
     """One quantised linear layer."""
 
-    shape: tuple[int, int]
+    shape: tuple[PositiveInt, PositiveInt]
     axis: Axis
     code: str
     whitening: str
@@ -60,7 +61,7 @@ class Manifest(_Strict):
     source: str
     seed: int
     codes: dict[str, dict[str, Any]]
-    layers: dict[str, LayerEntry]
+    layers: dict[str, LayerEntry] = Field(min_length=1)
     files: dict[str, FileEntry]
 
 
@@ -74,7 +75,10 @@ def file_entry(path: Path) -> FileEntry:
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """A safetensors file, written aside and renamed."""
     with written_aside(path) as aside:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, aside)
+        try:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, aside)
+        except SafetensorError as error:  # a full disk, say
+            raise LiftError(f"{path} cannot be written ({error})") from None
 
 
 def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, torch.Tensor]:
@@ -98,7 +102,7 @@ def write_manifest(
     layers: Mapping[str, LayerEntry],
 ) -> None:
     """Complete a checkpoint: list and hash its files, write the manifest."""
-    names = sorted({e.file for e in layers.values()} | {WHITENING, CARRIED})
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in _NOT_LISTED)
     manifest = Manifest(
         format=FORMAT,
         source=source,
@@ -108,6 +112,42 @@ def write_manifest(
         files={name: file_entry(folder / name) for name in names},
     )
     write_json(folder / MANIFEST, manifest.model_dump())
+
+
+def read_tensors(path: Path, names: list[str] | None = None) -> dict[str, torch.Tensor]:
+    """Tensors of a safetensors file; all of them by default.
+
+    Raises:
+        LiftError: the file cannot be read, or a tensor is missing.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            wanted = list(stored.keys()) if names is None else names
+            return {name: stored.get_tensor(name) for name in wanted}
+    except (SafetensorError, OSError) as error:
+        raise LiftError(f"{path}: {error}; copy the checkpoint again") from None
+
+
+def read_matrix(path: Path, name: str, entry: LayerEntry, code: LiftCode) -> PackedMatrix:
+    """The packed weights of a layer, as the manifest describes them.
+
+    Raises:
+        LiftError: its tensors are missing or do not fit the description.
+    """
+    stored = read_tensors(path, [f"{name}.words", f"{name}.scales"])
+    words = stored[f"{name}.words"]
+    if words.dtype != torch.uint32:
+        raise LiftError(f"{path}, layer {name}: packed words are {words.dtype}, not uint32")
+    try:
+        return PackedMatrix(
+            code=code,
+            axis=entry.axis,
+            shape=entry.shape,
+            words=words.numpy(),
+            scales=stored[f"{name}.scales"],
+        )
+    except LiftError as error:
+        raise LiftError(f"{path}, layer {name}: {error}") from None
 
 
 class Checkpoint:
@@ -145,6 +185,12 @@ class Checkpoint:
             name: LiftCode.from_definition(fields, f"{folder / MANIFEST}, code {name}")
             for name, fields in self.manifest.codes.items()
         }
+        for name, code in self.codes.items():
+            if name != code.name:
+                raise LiftError(f"{folder / MANIFEST}: code {name} is defined as {code.name}")
+        for required in (WHITENING, CARRIED, "config.json"):
+            if required not in self.manifest.files:
+                raise LiftError(f"{folder / MANIFEST}: {required} is not among the files")
         for name, entry in self.manifest.layers.items():
             if entry.code not in self.codes or entry.file not in self.manifest.files:
                 raise LiftError(
@@ -167,10 +213,10 @@ class Checkpoint:
             )
 
     def verify(self) -> None:
-        """Hash every file against the manifest.
+        """Hash every file against the manifest; look at the transforms.
 
         Raises:
-            LiftError: a file differs.
+            LiftError: a file differs, or a transform does not fit its layers.
         """
         for name, file in self.manifest.files.items():
             found = file_entry(self.folder / name).sha256
@@ -179,15 +225,11 @@ class Checkpoint:
                     f"{self.folder / name} hashes to {found[:12]}..., the manifest says "
                     f"{file.sha256[:12]}...: it was altered; copy the checkpoint again"
                 )
+        self.whitenings()
 
     def tensors(self, file: str, names: list[str] | None = None) -> dict[str, torch.Tensor]:
         """Tensors of one file; all of them by default."""
-        try:
-            with safe_open(self.folder / file, framework="pt") as stored:
-                wanted = list(stored.keys()) if names is None else names
-                return {name: stored.get_tensor(name) for name in wanted}
-        except SafetensorError as error:
-            raise LiftError(f"{self.folder / file}: {error}; copy the checkpoint again") from None
+        return read_tensors(self.folder / file, names)
 
     def matrix(self, name: str) -> PackedMatrix:
         """The packed weights of a layer.
@@ -198,26 +240,27 @@ class Checkpoint:
         if name not in self.manifest.layers:
             raise LiftError(
                 f"{self.folder} has no quantised layer {name!r}; "
-                f"`liftquant inspect {self.folder}` lists them"
+                f"`liftquant inspect {self.folder} --layers` lists them"
             )
         entry = self.manifest.layers[name]
-        stored = self.tensors(entry.file, [f"{name}.words", f"{name}.scales"])
-        try:
-            return PackedMatrix(
-                code=self.codes[entry.code],
-                axis=entry.axis,
-                shape=entry.shape,
-                words=stored[f"{name}.words"].numpy().astype(np.uint32, copy=False),
-                scales=stored[f"{name}.scales"],
-            )
-        except LiftError as error:
-            raise LiftError(f"{self.folder / entry.file}, layer {name}: {error}") from None
+        return read_matrix(self.folder / entry.file, name, entry, self.codes[entry.code])
 
     def whitenings(self) -> dict[str, Whitening]:
         """Every whitening transform, by key."""
         stored = self.tensors(WHITENING)
-        keys = sorted({name.rsplit(".", 1)[0] for name in stored})
-        return {k: Whitening(stored[f"{k}.left"], stored[f"{k}.right"]) for k in keys}
+        found: dict[str, Whitening] = {}
+        for name, entry in self.manifest.layers.items():
+            key = entry.whitening
+            if key not in found:
+                if f"{key}.left" not in stored or f"{key}.right" not in stored:
+                    raise LiftError(f"{self.folder / WHITENING}: no transform {key}")
+                found[key] = Whitening(stored[f"{key}.left"], stored[f"{key}.right"])
+            if found[key].size != entry.shape[1]:
+                raise LiftError(
+                    f"{self.folder / WHITENING}: transform {key} is for {found[key].size} inputs, "
+                    f"layer {name} has {entry.shape[1]}"
+                )
+        return found
 
     def payload_bytes(self) -> dict[str, int]:
         """Bytes by kind: ``words``, ``scales``, ``whitening``, ``carried``, ``headers``.
@@ -225,9 +268,15 @@ class Checkpoint:
         They add up to the size of the safetensors files on disk.
         """
         kinds = dict.fromkeys(("words", "scales", "whitening", "carried"), 0)
-        for file in self.manifest.files:
+        total = 0
+        for file, entry in self.manifest.files.items():
+            if not file.endswith(".safetensors"):
+                continue
+            total += entry.bytes
             kind = {WHITENING: "whitening", CARRIED: "carried"}.get(file)
             for name, tensor in self.tensors(file).items():
-                kinds[kind or name.rsplit(".", 1)[1]] += tensor.nbytes
-        total = sum(entry.bytes for entry in self.manifest.files.values())
+                part = kind or name.rpartition(".")[2]
+                if part not in kinds:
+                    raise LiftError(f"{self.folder / file}: tensor {name} does not belong there")
+                kinds[part] += tensor.nbytes
         return {**kinds, "headers": total - sum(kinds.values())}

@@ -10,7 +10,7 @@ definition serves every rate.
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from algo.errors import LiftError
 
 MAX_ROW_SUM = 2047  # a larger sum of |taps| is not exact in float16, nor in 12 signed bits
 MAX_SLIDING_WINDOW = 16  # a trellis step visits 2**L branches
+MAX_SLIDING_SHIFT = 8  # the search keeps the bits that a step drops in one byte
 MAX_BLOCK_WINDOW = 32  # a window is read from at most two 32-bit words
 MAX_EXPONENT = 15
 _NAME = re.compile(r"LQ-(\d+)/(\d+)(?:\+(\d+))?(?:\^(\d+))?")
@@ -84,6 +85,11 @@ class LiftCode:
             raise LiftError(
                 f"shifts {list(self.shifts)} must all be positive in a sliding code, and "
                 "non-negative in a block code"
+            )
+        if self.overlap and max(self.shifts) > MAX_SLIDING_SHIFT:
+            raise LiftError(
+                f"shift of {max(self.shifts)} bits is over the limit of {MAX_SLIDING_SHIFT} in a "
+                "sliding code; spread the bits over more weights, or use a block code"
             )
         limit = MAX_SLIDING_WINDOW if self.overlap else MAX_BLOCK_WINDOW
         if self.window > limit:
@@ -186,6 +192,9 @@ class LiftCode:
             taps = np.array(fields["taps"])
             if taps.dtype.kind != "i" or taps.min() < -128 or taps.max() > 127:
                 raise LiftError(f"{where}: taps must be integers in -128..127")
+            numbers = [fields[k] for k in ("lifted", "group", "overlap", "exponent")]
+            if any(type(number) is not int for number in numbers):
+                raise LiftError(f"{where}: lifted, group, overlap and exponent must be integers")
             code = cls(
                 lifted=int(fields["lifted"]),
                 group=int(fields["group"]),
@@ -199,7 +208,7 @@ class LiftCode:
             raise LiftError(f"{where}: field {error} is missing") from None
         except LiftError as error:
             raise LiftError(f"{where}: {error}") from None
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise LiftError(f"{where}: malformed field: {error}") from None
         stated = fields.get("sha256", code.sha256)
         if stated != code.sha256:
@@ -248,8 +257,3 @@ def write_definition(code: LiftCode, path: Path, extra: Mapping[str, Any]) -> No
     from algo.files import write_json
 
     write_json(path, {"name": code.name, **code.definition(), "sha256": code.sha256, **extra})
-
-
-def rows(values: Sequence[Sequence[int]]) -> Int8Array:
-    """int8 taps from plain rows of integers, as tests and notebooks write them."""
-    return np.array(values, dtype=np.int8)

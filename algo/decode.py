@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from algo.code import LiftCode
-from algo.packing import Bits, Words, unpack_bits
+from algo.packing import Bits, Words, check_stream, unpack_bits
 
 Accs = npt.NDArray[np.int16]
 
@@ -39,6 +39,8 @@ def decode_words(words: Words, groups: int, code: LiftCode) -> Accs:
     """Packed streams, uint32 ``(streams, words)``, to int16 ``(streams, groups*d)``.
 
     Raises:
-        LiftError: the shape is wrong for `groups`, or padding bits are set.
+        LiftError: the shape is wrong for `groups`, padding bits are set, or the stream is shorter
+            than a window.
     """
+    check_stream(groups, code)
     return decode_bits(unpack_bits(words, groups * code.lifted), code)

@@ -68,6 +68,9 @@ def perplexity(
         windows: int64 ``(windows, context)``.
         batch: windows per forward pass; changes nothing beyond rounding.
         on_progress: called with the number of windows finished since the last call.
+
+    Raises:
+        LiftError: a likelihood is NaN or infinite.
     """
     losses = []
     with torch.inference_mode():
@@ -79,6 +82,8 @@ def perplexity(
             if on_progress:
                 on_progress(len(part))
     means = torch.cat(losses)
+    if not bool(torch.isfinite(means).all()):
+        raise LiftError("the model's output holds NaN or infinity; are its weights sound?")
     value = math.exp(means.mean().item())
     spread = means.std(unbiased=True).item() if len(means) > 1 else math.nan
     count, context = windows.shape

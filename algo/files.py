@@ -10,6 +10,15 @@ from typing import Any
 
 from algo.errors import LiftError
 
+# read once: it can only be read by setting it, which other threads would notice
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def unfinished_name(path: Path) -> str:
+    """Pattern of the temporary files that `written_aside` may leave when it is killed."""
+    return f".{path.name}.*"
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
@@ -20,16 +29,12 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        os.chmod(aside, 0o666 & ~_umask())  # mkstemp makes it private to its owner
+        os.chmod(aside, 0o666 & ~_UMASK)  # mkstemp makes it private to its owner
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())  # a crash must not leave an empty file under the final name
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> None:

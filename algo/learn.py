@@ -129,7 +129,7 @@ def refit(targets: npt.NDArray[np.float32], bits: Bits, code: LiftCode) -> Float
 
 
 def _samples(rng: np.random.Generator, weights: int, group: int) -> npt.NDArray[np.float32]:
-    groups = min(_STREAM, weights // group)
+    groups = max(1, min(_STREAM, weights // group))
     streams = max(1, round(weights / (groups * group)))
     return rng.standard_normal((streams, groups * group), dtype=np.float32)
 

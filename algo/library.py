@@ -65,15 +65,22 @@ def load_code(name: str) -> LiftCode:
     return codes[name].code
 
 
-def best_code(bits: float, max_window: int = 16) -> LiftCode:
+def find_code(name: str) -> LiftCode:
+    """A shipped code by its name, or a code file by its path, which ends in ``.json``.
+
+    Raises:
+        LiftError: there is no such code or file, or the file was altered.
+    """
+    return read_code(Path(name)).code if name.endswith(".json") else load_code(name)
+
+
+def best_code(bits: float) -> LiftCode:
     """The shipped code of least MSE at a rate of `bits` per weight.
 
     Raises:
         LiftError: no code has that rate; the message lists the rates there are.
     """
-    shipped = [
-        c for c in shipped_codes().values() if c.code.window <= max_window or not c.code.overlap
-    ]
+    shipped = shipped_codes().values()
     at_rate = [c for c in shipped if abs(c.code.rate - bits) < 1e-9]
     if not at_rate:
         rates = ", ".join(f"{r:g}" for r in sorted({c.code.rate for c in shipped}))

@@ -23,6 +23,7 @@ from algo.search import encode
 Axis = Literal["in", "out"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 SCALE_BITS = 16
+_LARGEST_SCALE = 1e30  # far above any weight, and its products stay finite in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,8 @@ class PackedMatrix:
     def __post_init__(self) -> None:
         if self.axis not in AXES:
             raise LiftError(f"axis {self.axis!r} is none of {', '.join(AXES)}")
+        if min(self.shape) < 1:
+            raise LiftError(f"a matrix of shape {self.shape} holds no weights")
         expected = (self.streams, stream_words(self.groups, self.code))
         if self.words.dtype != np.uint32 or self.words.shape != expected:
             raise LiftError(
@@ -59,8 +62,8 @@ class PackedMatrix:
                 f"scales are {self.scales.dtype} of shape {tuple(self.scales.shape)}; "
                 f"{self.shape[0]} rows need bfloat16 of shape ({self.shape[0]},)"
             )
-        if not bool(torch.isfinite(self.scales).all()):
-            raise LiftError("a row scale is NaN or infinite: the scales are corrupt")
+        if not bool((self.scales.abs() < _LARGEST_SCALE).all()):
+            raise LiftError(f"a row scale is not below {_LARGEST_SCALE:g}: the scales are corrupt")
 
     @property
     def streams(self) -> int:
@@ -128,8 +131,10 @@ def quantise_matrix(
             f"weight ({row}, {column}) is {real[row, column].item()}; "
             "repair the model, NaN and infinity cannot be quantised"
         )
-    spread = real.square().mean(dim=1).sqrt()
-    unit = (real / torch.where(spread > 0, spread, 1.0)[:, None]).numpy()
+    if not real.numel():
+        raise LiftError(f"a matrix of shape {tuple(real.shape)} holds no weights")
+    spread = real.double().square().mean(dim=1).sqrt()  # in float32 the squares could overflow
+    unit = (real / torch.where(spread > 0, spread, 1.0)[:, None]).float().numpy()
     rows, columns = unit.shape
     targets = unit if axis == "in" else np.ascontiguousarray(unit.T)
     words = pack_bits(encode(targets, code, workers, on_progress))

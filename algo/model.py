@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from algo.activations import Digits
-from algo.checkpoint import CARRIED, MANIFEST, Checkpoint
+from algo.checkpoint import CARRIED, MANIFEST, UNFINISHED, Checkpoint
 from algo.errors import LiftError
 from algo.layer import LiftLinear
-from algo.source import empty_model, open_source
+from algo.source import empty_model, load_config, open_source
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -37,9 +37,7 @@ def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.M
     Raises:
         LiftError: the checkpoint's tensors do not make up the model of its config.json.
     """
-    from transformers import AutoConfig
-
-    model = empty_model(AutoConfig.from_pretrained(checkpoint.folder))
+    model = empty_model(load_config(checkpoint.folder))
     carried = checkpoint.tensors(CARRIED)
     whitenings = checkpoint.whitenings()
     for name, entry in checkpoint.manifest.layers.items():
@@ -48,12 +46,21 @@ def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.M
         bias = carried.pop(f"{name}.bias", None)
         layer = LiftLinear(checkpoint.matrix(name), whitenings[entry.whitening], bias, digits)
         setattr(model.get_submodule(parent), leaf, layer)
-    result = model.load_state_dict(carried, strict=False, assign=True)
+    return _filled(model, carried, str(checkpoint.folder))
+
+
+def _filled(model: nn.Module, tensors: dict[str, torch.Tensor], where: str) -> nn.Module:
+    """The model with its parameters; all of them, and nothing else."""
+    try:
+        result = model.load_state_dict(tensors, strict=False, assign=True)
+    except RuntimeError as error:  # shapes that differ
+        first = str(error).splitlines()[-1].strip()
+        raise LiftError(f"{where}: tensors do not fit config.json: {first}") from None
     model.tie_weights()  # type: ignore[operator]
     hollow = [n for n, p in model.named_parameters() if p.is_meta]
     if result.unexpected_keys or hollow:
         raise LiftError(
-            f"{checkpoint.folder}: tensors do not fit config.json "
+            f"{where}: tensors do not fit config.json "
             f"(unexpected {result.unexpected_keys[:3]}, missing {hollow[:3]})"
         )
     return model.eval()
@@ -63,26 +70,20 @@ def load_original(model: str) -> tuple[nn.Module, Any]:
     """An unquantised model and its tokenizer, from a directory, hub id or GGUF file."""
     import tempfile
 
-    from transformers import AutoConfig
-
     source = open_source(model)
     with tempfile.TemporaryDirectory() as scratch:
         source.save_assets(Path(scratch))
-        network = empty_model(AutoConfig.from_pretrained(scratch))
+        network = empty_model(load_config(Path(scratch)))
         tokenizer = load_tokenizer(Path(scratch))
     tensors = {name: source.tensor(name) for name in source.tensor_names()}
-    network.load_state_dict(tensors, strict=False, assign=True)
-    network.tie_weights()  # type: ignore[operator]
-    return network.eval(), tokenizer
+    return _filled(network, tensors, model), tokenizer
 
 
 def load_any(model: str, digits: Digits | None = None) -> tuple[nn.Module, Any]:
-    """A checkpoint directory, or anything `load_original` takes; with its tokenizer."""
-    if (Path(model) / MANIFEST).is_file():
-        return load_quantised(Checkpoint(Path(model)), digits), load_tokenizer(Path(model))
+    """A checkpoint directory, whose files are hashed first, or what `load_original` takes."""
+    folder = Path(model)
+    if (folder / MANIFEST).exists() or (folder / UNFINISHED).exists():
+        checkpoint = Checkpoint(folder)
+        checkpoint.verify()
+        return load_quantised(checkpoint, digits), load_tokenizer(folder)
     return load_original(model)
-
-
-def parameter_dtype(model: nn.Module) -> torch.dtype:
-    """The dtype activations will have: that of the first parameter."""
-    return next(model.parameters()).dtype

@@ -69,6 +69,13 @@ def unpack_bits(words: Words, n: int) -> Bits:
     return bits[:, :n]
 
 
+def check_stream(groups: int, code: LiftCode) -> None:
+    """Raise LiftError where a stream of `groups` groups is shorter than a group's window."""
+    if groups < 1 or groups * code.lifted < code.lifted + code.overlap:
+        need = -(-(code.lifted + code.overlap) // code.lifted)
+        raise LiftError(f"{groups} groups are too few for {code.name}; it needs at least {need}")
+
+
 def extend_words(words: Words, groups: int, code: LiftCode) -> Words:
     """Repack for kernels that read windows without wrapping round.
 
@@ -76,6 +83,7 @@ def extend_words(words: Words, groups: int, code: LiftCode) -> Words:
     any window of at most 32 bits lies within two neighbouring words. Shape
     ``(streams, ceil((G*D + V)/32) + 1)``.
     """
+    check_stream(groups, code)
     bits = unpack_bits(words, groups * code.lifted)
     packed = pack_bits(np.concatenate([bits, bits[:, : code.overlap]], axis=1))
     return np.concatenate([packed, np.zeros((len(packed), 1), np.uint32)], axis=1)

@@ -1,24 +1,23 @@
 """From a model to a checkpoint: whiten, encode, pack, store, block by block, resumable."""
 
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 
 import torch
 
 from algo import checkpoint
-from algo.checkpoint import Checkpoint, LayerEntry
+from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.files import read_json, write_json
+from algo.files import read_json, unfinished_name, write_json
 from algo.matrix import Axis, PackedMatrix, quantise_matrix
 from algo.packing import stream_groups
 from algo.source import Source
 from algo.whitening import Whitening, random_whitening
 
-_UNFINISHED = "unfinished.json"  # the settings of a run that has not written its manifest yet
 _BLOCK = re.compile(r"(?:^|\.)(\d+)\.")
 
 
@@ -36,13 +35,17 @@ def whitening_key(inputs: int) -> str:
     return f"in{inputs}"
 
 
-def _block_file(name: str) -> str:
-    match = _BLOCK.search(name)
-    return f"block-{int(match.group(1)) if match else 0:03d}.safetensors"
+def _block_files(names: list[str]) -> dict[str, list[str]]:
+    """Layers by the file of their block; a block is everything up to a name's first number."""
+    blocks: dict[str, list[str]] = {}
+    for name in names:
+        match = _BLOCK.search(name)
+        blocks.setdefault(name[: match.end()] if match else "", []).append(name)
+    return {f"block-{i:03d}.safetensors": members for i, members in enumerate(blocks.values())}
 
 
 def _check_widths(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
-    """Shapes of all layers; every layer is checked before any work is done."""
+    """Shapes of all layers; every layer is looked at before any work is done."""
     shapes = {}
     for name, weight in source.linear_weights():
         rows, columns = weight.shape
@@ -50,6 +53,12 @@ def _check_widths(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
             stream_groups(columns if recipe.axis == "in" else rows, recipe.code)
         except LiftError as error:
             raise LiftError(f"layer {name} ({rows}x{columns}): {error}") from None
+        if not bool(torch.isfinite(weight).all()):
+            row, column = (~torch.isfinite(weight)).nonzero()[0].tolist()
+            raise LiftError(
+                f"layer {name}: weight ({row}, {column}) is {weight[row, column].item()}; "
+                "repair the model, NaN and infinity cannot be quantised"
+            )
         shapes[name] = (rows, columns)
     return shapes
 
@@ -62,32 +71,47 @@ def _quantise_layer(
     on_progress: Callable[[int], None] | None,
 ) -> PackedMatrix:
     try:
-        if not bool(torch.isfinite(weight).all()):  # whitening would spread it over its whole row
-            row, column = (~torch.isfinite(weight)).nonzero()[0].tolist()
-            raise LiftError(
-                f"weight ({row}, {column}) is {weight[row, column].item()}; "
-                "repair the model, NaN and infinity cannot be quantised"
-            )
         whitened = whitening.apply(weight.float())
         return quantise_matrix(whitened, recipe.code, recipe.axis, on_progress=on_progress)
     except LiftError as error:
         raise LiftError(f"layer {name}: {error}") from None
 
 
-def _begin(folder: Path, settings: dict[str, object]) -> None:
-    """Make the folder ready, or find it left by a run with the same settings."""
+def check_folder(folder: Path) -> None:
+    """Raise LiftError where a checkpoint cannot be written, or an unfinished one resumed."""
     if (folder / checkpoint.MANIFEST).exists():
         raise LiftError(f"{folder} holds a finished checkpoint; choose another folder or remove it")
-    if (folder / _UNFINISHED).exists():
-        if read_json(folder / _UNFINISHED) != settings:
-            raise LiftError(
-                f"{folder} holds an unfinished run with other settings; repeat those to resume "
-                "it, or choose another folder"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise LiftError(f"{folder} is a file; choose another name for the folder")
+    if folder.exists() and not (folder / UNFINISHED).exists() and any(folder.iterdir()):
         raise LiftError(f"{folder} exists and is not empty; choose another folder")
+
+
+def _begin(folder: Path, settings: dict[str, object]) -> None:
+    """Make the folder ready, or find it left by a run with the same settings."""
+    check_folder(folder)
+    if (folder / UNFINISHED).exists() and read_json(folder / UNFINISHED) != settings:
+        raise LiftError(
+            f"{folder} holds an unfinished run with other settings or another model; repeat "
+            "those to resume it, or choose another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _UNFINISHED, settings)
+    for leftover in folder.glob(unfinished_name(Path("*"))):  # of a run that was killed
+        leftover.unlink()
+    write_json(folder / UNFINISHED, settings)
+
+
+def _finished(path: Path, block: dict[str, LayerEntry], code: LiftCode) -> bool:
+    """Whether a block's file holds all its layers, as a stopped run leaves it."""
+    if not path.exists():
+        return False
+    try:
+        for name, entry in block.items():
+            checkpoint.read_matrix(path, name, entry, code)
+    except LiftError:
+        path.unlink()  # not what this run writes: make it again
+        return False
+    return True
 
 
 def quantise_model(
@@ -112,22 +136,27 @@ def quantise_model(
         LiftError: the folder is taken, a weight is not finite, a layer is too narrow for the code.
     """
     shapes = _check_widths(source, recipe)
-    settings = {**asdict(recipe), "code": recipe.code.sha256, "source": source.name}
+    settings = {
+        **asdict(recipe),
+        "code": recipe.code.sha256,
+        "weights": source.fingerprint(),
+    }
     _begin(folder, settings)
     if on_start:
         on_start(sum(rows * columns for rows, columns in shapes.values()))
     sizes = sorted({columns for _, columns in shapes.values()})
     whitenings = {n: random_whitening(n, recipe.seed) for n in sizes}
     layers: dict[str, LayerEntry] = {}
-    for file, names in groupby(shapes, key=_block_file):
-        block = list(names)
-        for name in block:
-            key = whitening_key(shapes[name][1])
-            layers[name] = LayerEntry(
-                shape=shapes[name], axis=recipe.axis, code=recipe.code.name, whitening=key,
-                file=file,
-            )  # fmt: skip
-        if (folder / file).exists():  # written whole or not at all, so finished
+    for file, block in _block_files(list(shapes)).items():
+        entries = {
+            name: LayerEntry(
+                shape=shapes[name], axis=recipe.axis, code=recipe.code.name,
+                whitening=whitening_key(shapes[name][1]), file=file,
+            )
+            for name in block
+        }  # fmt: skip
+        layers |= entries
+        if _finished(folder / file, entries, recipe.code):
             if on_progress:
                 on_progress(sum(shapes[n][0] * shapes[n][1] for n in block), block[-1])
             continue
@@ -145,11 +174,19 @@ def quantise_model(
     checkpoint.save_tensors(folder / checkpoint.WHITENING, factors)
     carried = {name: source.tensor(name) for name in source.carried_names()}
     checkpoint.save_tensors(folder / checkpoint.CARRIED, carried)
-    source.save_assets(folder)
+    _save_assets(source, folder)
     codes = {recipe.code.name: recipe.code}
     checkpoint.write_manifest(folder, source.name, recipe.seed, codes, layers)
-    (folder / _UNFINISHED).unlink()
+    (folder / UNFINISHED).unlink()
     return Checkpoint(folder)
+
+
+def _save_assets(source: Source, folder: Path) -> None:
+    """The model's config and tokenizer, made aside and moved in file by file."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".assets.") as scratch:
+        source.save_assets(Path(scratch))
+        for file in Path(scratch).iterdir():
+            file.replace(folder / file.name)
 
 
 def _named(report: Callable[[int, str], None], name: str) -> Callable[[int], None]:

@@ -61,6 +61,7 @@ def encode(
         LiftError: a target is NaN or infinite, the streams are narrower than a window, or a block
             code has parities.
     """
+    targets = np.asarray(targets, np.float32)
     if not np.isfinite(targets).all():
         stream, n = np.argwhere(~np.isfinite(targets))[0].tolist()
         raise LiftError(f"target {n} of stream {stream} is {targets[stream, n]}: not a number")
@@ -74,6 +75,8 @@ def encode(
     padded[:, :weights] = targets
     search = viterbi.encode_streams if code.overlap else _encode_blocks
     count = default_workers() if workers is None else workers
+    if count < 1:
+        raise LiftError(f"workers={count}: at least one is needed")
     pieces = [p for p in np.array_split(padded, count * _PIECES) if len(p)]
     done = []
     with ThreadPoolExecutor(count) as pool:

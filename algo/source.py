@@ -4,6 +4,7 @@ A source names the linear layers of the model's decoder blocks (what is quantise
 other tensor (carried over as it is) and reads them one at a time.
 """
 
+import hashlib
 import re
 import shutil
 from abc import ABC, abstractmethod
@@ -34,6 +35,20 @@ def block_linears(model: nn.Module) -> list[str]:
     ]
 
 
+def load_config(folder: Path) -> Any:
+    """The transformers config of a model directory; code in the directory is never run.
+
+    Raises:
+        LiftError: there is none, or transformers does not know the model.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise LiftError(f"{folder}: config.json cannot be used ({error})") from None
+
+
 def empty_model(config: Any) -> nn.Module:
     """The model of a transformers config, parameters without memory, buffers real."""
     from accelerate import init_empty_weights
@@ -42,6 +57,19 @@ def empty_model(config: Any) -> nn.Module:
     with init_empty_weights():
         model: nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     return model
+
+
+def _fingerprint(files: list[Path]) -> str:
+    """SHA-256 over names, sizes and the first and last megabyte of each file."""
+    digest = hashlib.sha256()
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            stream.seek(max(0, size - (1 << 20)))
+            digest.update(stream.read(1 << 20))
+    return digest.hexdigest()
 
 
 class Source(ABC):
@@ -64,6 +92,10 @@ class Source(ABC):
         """One tensor, in its stored dtype."""
 
     @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes when the weights do; what a resumed run compares."""
+
+    @abstractmethod
     def save_assets(self, folder: Path) -> None:
         """Write config and tokenizer files into `folder`."""
 
@@ -81,27 +113,53 @@ class SafetensorsSource(Source):
     """A Hugging Face model directory with safetensors, read tensor by tensor."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        from transformers import AutoConfig
-
         self.name = name
         self._folder = folder
         if not (folder / "config.json").is_file():
             raise LiftError(f"{folder} holds no config.json: not a Hugging Face model directory")
+        self._config = load_config(folder)
+        if getattr(self._config, "quantization_config", None) is not None:
+            raise LiftError(f"{folder} holds quantised weights; give the original model")
         self._where = self._index()
-        self._config = AutoConfig.from_pretrained(folder)
-        self.linears = block_linears(empty_model(self._config))
-        missing = [n for n in self.linears if f"{n}.weight" not in self._where]
-        if missing or not self.linears:
-            raise LiftError(
-                f"{folder}: the files hold no tensor {missing[0]}.weight, which the model needs"
-                if missing
-                else f"{folder}: the model has no linear layers in numbered blocks"
-            )
+        model = empty_model(self._config)
+        self.linears = block_linears(model)
+        if not self.linears:
+            raise LiftError(f"{folder}: the model has no linear layers in numbered blocks")
+        self._check_tensors(model)
+
+    def _check_tensors(self, model: nn.Module) -> None:
+        """Every parameter of the model must be stored, in its shape, as a floating-point tensor."""
+        from safetensors import safe_open
+
+        tied = set(getattr(model, "_tied_weights_keys", None) or ())
+        expected = model.state_dict()
+        # what the model does not know (rotary tables of old releases) it does not need either
+        self._where = {name: file for name, file in self._where.items() if name in expected}
+        for name, parameter in expected.items():
+            if name not in self._where:
+                if name in tied and self._config.tie_word_embeddings:
+                    continue
+                raise LiftError(
+                    f"{self._folder}: the files hold no tensor {name}, which the model needs"
+                )
+            with safe_open(self._where[name], framework="pt") as tensors:
+                stored = tensors.get_slice(name)
+                shape, dtype = tuple(stored.get_shape()), stored.get_dtype()
+            if shape != tuple(parameter.shape) or dtype not in ("F64", "F32", "F16", "BF16"):
+                raise LiftError(
+                    f"{self._where[name]}: tensor {name} is {dtype} of shape {shape}; the model "
+                    f"needs floating point of shape {tuple(parameter.shape)}"
+                )
 
     def _index(self) -> dict[str, Path]:
         from safetensors import SafetensorError, safe_open
 
-        files = sorted(self._folder.glob("*.safetensors"))
+        index = self._folder / "model.safetensors.index.json"
+        if index.is_file():
+            listed = read_json(index).get("weight_map", {}).values()
+            files = [self._folder / Path(name).name for name in sorted(set(listed))]
+        else:
+            files = sorted(self._folder.glob("*.safetensors"))
         if not files:
             raise LiftError(f"{self._folder} holds no .safetensors files (pickles are not read)")
         where = {}
@@ -109,7 +167,7 @@ class SafetensorsSource(Source):
             try:
                 with safe_open(file, framework="pt") as tensors:
                     where.update(dict.fromkeys(tensors.keys(), file))
-            except SafetensorError as error:
+            except (SafetensorError, OSError) as error:
                 raise LiftError(f"{file} cannot be read ({error}); fetch it again") from None
         return where
 
@@ -122,6 +180,9 @@ class SafetensorsSource(Source):
         with safe_open(self._where[name], framework="pt") as tensors:
             tensor: torch.Tensor = tensors.get_tensor(name)
         return tensor
+
+    def fingerprint(self) -> str:
+        return _fingerprint(sorted(set(self._where.values())))
 
     def save_assets(self, folder: Path) -> None:
         for asset in _ASSETS:
@@ -140,7 +201,9 @@ class GgufSource(Source):
             model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
             self._tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         except Exception as error:  # whatever the reader raises, the file is what is at fault
-            raise LiftError(f"{file} cannot be read as GGUF: {error}") from error
+            raise LiftError(
+                f"{file} cannot be read as GGUF ({error}); is it damaged or truncated?"
+            ) from error
         # the weights are plain now, and are to be saved as such
         model.hf_quantizer = None
         model.is_quantized = False
@@ -158,6 +221,9 @@ class GgufSource(Source):
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name]
+
+    def fingerprint(self) -> str:
+        return _fingerprint([Path(self.name)])
 
     def save_assets(self, folder: Path) -> None:
         self._config.save_pretrained(folder)
@@ -185,16 +251,12 @@ def open_source(model: str) -> Source:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(model, allow_patterns=["*.safetensors", *_ASSETS])
+        folder = snapshot_download(
+            model, allow_patterns=["*.safetensors", "*.index.json", *_ASSETS]
+        )
     except Exception as error:  # network, permission, unknown id: the same to the user
         raise LiftError(
             f"{model} is no local path, and the hub did not deliver it ({type(error).__name__}); "
             "check the name and the network, or give a directory"
         ) from error
     return SafetensorsSource(Path(folder), model)
-
-
-def model_config(folder: Path) -> dict[str, Any]:
-    """The parsed config.json of a model directory."""
-    config: dict[str, Any] = read_json(folder / "config.json")
-    return config

@@ -6,8 +6,9 @@ state the search is exact (Forney, Proc. IEEE 61(3), 1973). Tail-biting asks tha
 same at both ends, and leaves which one open:
 
 * `encode_streams` takes the state on the best path through the stretch around the seam, found by a
-  pass over it with free ends. Decisions further than a few windows off hardly depend on each other,
-  so this costs little and is optimal for nearly every stream (tests measure the difference).
+  pass over it with free ends. Decisions further than some windows off hardly depend on each other,
+  so this costs little and loses little: at most 0.07 % of the squared error was measured on streams
+  of 200 weights. Streams of up to `EXACT_WEIGHTS` are searched exactly.
 * `encode_streams_exactly` proves optimality: states are tried in the order of a lower bound from a
   pass with free start, until the bound passes the best closed path.
 """
@@ -18,7 +19,8 @@ import numpy.typing as npt
 
 from algo.code import LiftCode
 
-SEAM_WINDOWS = 12  # windows on either side of the seam that the first pass looks at
+SEAM_WINDOWS = 20  # windows on either side of the seam that the first pass looks at
+EXACT_WEIGHTS = 64  # in streams this short the seam is never far away
 _RENORMALISE = 128  # steps after which the least cost is subtracted, to keep float32 exact enough
 _INFINITE = np.float32(1e30)
 
@@ -208,7 +210,7 @@ def encode_streams(
     code: LiftCode,
     taps: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[np.uint8]:
-    """Bits of the nearest codeword of every stream, tail-biting.
+    """Bits of a nearest codeword of every stream, tail-biting; see the module for how near.
 
     Args:
         targets: float32 ``(streams, G*d)``, unit variance; entries from `weights` on are ignored.
@@ -219,7 +221,8 @@ def encode_streams(
     Returns:
         uint8 0/1 of shape ``(streams, G*D)``.
     """
-    return _run(targets, weights, code, window_values(code, taps), exact=False)
+    exact = targets.shape[1] <= EXACT_WEIGHTS
+    return _run(targets, weights, code, window_values(code, taps), exact)
 
 
 def encode_streams_exactly(targets: Floats, weights: int, code: LiftCode) -> npt.NDArray[np.uint8]:

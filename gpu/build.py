@@ -22,15 +22,6 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {
     "gfx942": ("hip", "gfx942", 64),
 }
 
-# code: D, d, L, P. The taps are data, so these four numbers are all that a decoder's machine code
-# depends on.
-DECODE_CODES: dict[str, tuple[int, int, int, int]] = {
-    "LQ-16/8": (16, 8, 16, 0),
-    "LQ-24/10": (24, 10, 24, 0),
-    "LQ-12/5+9": (12, 5, 12, 0),
-    "LQ-2/1+10^12": (2, 1, 12, 12),
-}
-
 NOTE = "compiled, not run on a GPU"
 
 
@@ -98,12 +89,26 @@ def build(targets: Sequence[str] = tuple(TARGETS)) -> list[KernelReport]:
     return [compile_one(job, target) for target in targets for job in jobs]
 
 
+def decode_codes() -> dict[str, tuple[int, int, int, int]]:
+    """D, d, L and P of every shipped code, and of one with parities.
+
+    The taps are data, so these four numbers are all that a decoder's machine code depends on.
+    """
+    from algo.library import shipped_codes
+
+    codes = {name: shipped.code for name, shipped in shipped_codes().items()}
+    return {
+        **{n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()},
+        "LQ-2/1+10^12": (2, 1, 12, 12),
+    }
+
+
 def decode_jobs() -> list[KernelJob]:
-    """The decode kernel for every code of `DECODE_CODES` and both output types."""
+    """The decode kernel for every code of `decode_codes` and both output types."""
     from gpu import decode
 
     jobs = []
-    for code, (lifted, group, window, parities) in DECODE_CODES.items():
+    for code, (lifted, group, window, parities) in decode_codes().items():
         for name, element in (("int16", "*i16"), ("float16", "*fp16")):
             pointers = {
                 "words": "*i32",

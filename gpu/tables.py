@@ -81,6 +81,11 @@ def check_decode(
             f"groups={groups}, lifted={lifted}, overlap={overlap}: groups and lifted must be at "
             "least 1 and overlap at least 0"
         )
+    if groups * lifted < lifted + overlap:
+        raise LiftError(
+            f"{groups} groups of {lifted} bits are shorter than a window; use at least "
+            f"{-(-(lifted + overlap) // lifted)}"
+        )
     if dtype not in (torch.int16, torch.float16):
         raise LiftError(f"decoded weights are int16 or float16, not {dtype}")
     _check_words(words, -(-(groups * lifted + overlap) // 32) + 1)

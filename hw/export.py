@@ -1,13 +1,26 @@
 """Verilog of a decoder, with a JSON sidecar that says how to use it."""
 
 import hashlib
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from algo.errors import LiftError
 from algo.files import write_json, write_text
 from hw.decoder import Decoder
 from hw.geometry import ACC_WIDTH
+
+_KEYWORDS = frozenset(
+    [
+        "always", "and", "assign", "begin", "bit", "buf", "byte", "case", "default", "disable",
+        "edge", "else", "end", "endcase", "endfunction", "endmodule", "endtask", "event", "for",
+        "force", "forever", "fork", "function", "if", "initial", "inout", "input", "int", "integer",
+        "join", "logic", "module", "nand", "negedge", "nor", "not", "or", "output", "parameter",
+        "posedge", "real", "reg", "release", "repeat", "signed", "supply0", "supply1", "table",
+        "task", "time", "tri", "unsigned", "wait", "wand", "while", "wire", "wor", "xnor", "xor",
+    ]
+)  # fmt: skip
 
 
 def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -> tuple[Path, Path]:
@@ -15,8 +28,16 @@ def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -
 
     Returns:
         The paths of the Verilog and of the sidecar.
+
+    Raises:
+        LiftError: `name` is no Verilog identifier, or `directory` is a file.
     """
     from amaranth.back import verilog
+
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
+        raise LiftError(f"{name!r} cannot name a Verilog module; use letters, digits and _")
+    if directory.exists() and not directory.is_dir():
+        raise LiftError(f"{directory} is a file; give a directory")
 
     text = verilog.convert(decoder, name=name, emit_src=False, strip_internal_attrs=True)
     verilog_path, sidecar_path = directory / f"{name}.v", directory / f"{name}.json"

@@ -13,7 +13,7 @@ _PUBLIC = {
     "LiftLinear": "algo.layer",
     "PackedMatrix": "algo.matrix",
     "Recipe": "algo.quantise",
-    "crosscheck": "liftquant.crosscheck",
+    "crosscheck": "liftquant.crosschecking",
     "decode_words": "algo.decode",
     "encode": "algo.search",
     "load_code": "algo.library",

@@ -17,6 +17,8 @@ from liftquant.kernels_command import kernels
 from liftquant.quantize_command import quantize
 from liftquant.rtl_command import rtl
 
+_INTERRUPTED = 130  # the status typer gives to Ctrl-C
+
 app = typer.Typer(
     help="LLM weights at any bit-width, from quantiser to silicon.\n\n"
     "A first run: `liftquant quantize MODEL OUT --bits 2.4`, then `liftquant eval OUT`, then "
@@ -55,10 +57,21 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments)
     except SystemExit as done:  # typer has shown wrong usage itself, with status 2
+        if done.code == _INTERRUPTED:
+            err.print("stopped; what was finished is kept, the same command goes on from there")
         return done.code if isinstance(done.code, int) else 2
     except (LiftError, OSError) as error:
-        err.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        err.print(f"error: {error}", style="red", soft_wrap=True)
         return 2
+    except Exception as error:  # ours to mend, but nobody should have to read a traceback
+        if os.environ.get("LIFTQUANT_TRACEBACK"):
+            raise
+        err.print(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "set LIFTQUANT_TRACEBACK=1 to see where, and report it",
+            style="red", soft_wrap=True,
+        )  # fmt: skip
+        return 3
     return 0
 
 

@@ -79,7 +79,8 @@ def show_code(
         )
         return
     out.print(f"{code.name}: {code.lifted} bits for {code.group} weights, window {code.window}")
-    out.print(f"weight = scale * 2^-{code.exponent} * sum of taps * signs; sha256 {code.sha256}")
+    out.print(f"weight = scale * 2^-{code.exponent} * sum of taps * signs")
+    out.print(f"sha256 {code.sha256}", soft_wrap=True)
     mse = shipped.record["mse"]
     out.print(f"MSE {mse['value']:.5f} ± {mse['standard_error']:.5f} on {mse['weights']:,} samples")
     out.print(f"learned by: {shipped.record['learned']['command']}", soft_wrap=True)
@@ -114,15 +115,20 @@ def learn_code(
     an interruption goes on from there.
     """
     from algo.code import write_definition
+    from algo.errors import LiftError
     from algo.learn import Geometry, Schedule, learn, measure
 
     geometry = Geometry(lifted, group, window)
     geometry.check()
+    if output.exists() or output.suffix != ".json":
+        raise LiftError(f"{output}: give the name of a new file that ends in .json")
+    if min(weights, measured) < group:
+        raise LiftError(f"--weights and --measured must be at least one group of {group}")
     state = output.with_name(f".{output.name}.state")
     command = f"liftquant codes learn --lifted {lifted} --group {group}" + (
         f" --window {window}" if window else ""
     )
-    command += f" --seed {seed} --starts {starts} --bred {bred} --weights {weights}"
+    command += f" --seed {seed} --starts {starts} --bred {bred} --weights {weights} {output.name}"
     with progress("learning", 1.0) as meter:
         code = learn(
             geometry,
@@ -138,4 +144,7 @@ def learn_code(
     }
     write_definition(code, output, record)
     state.unlink(missing_ok=True)
-    err.print(f"{output}: {code.name}, MSE {value:.5f} ± {error:.5f}, sha256 {code.sha256}")
+    err.print(
+        f"{output}: {code.name}, MSE {value:.5f} ± {error:.5f}, sha256 {code.sha256}",
+        soft_wrap=True,
+    )

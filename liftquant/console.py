@@ -23,8 +23,8 @@ from rich.progress import (
 # a file or a pipe has no width of its own; tables need this much
 _PLAIN_WIDTH = 132
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+err = Console(stderr=True, highlight=False, markup=False)
 
 _LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal to redraw
 
@@ -83,14 +83,14 @@ def progress(title: str, total: float = 0) -> Iterator[Meter]:
     began = time.monotonic()
     if err.is_terminal:
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("elapsed"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=err,
         ) as bars:
             yield _Bar(title, total, bars)
@@ -102,4 +102,4 @@ def progress(title: str, total: float = 0) -> Iterator[Meter]:
 
 def print_json(value: Any) -> None:
     """Indented JSON on standard output, unwrapped and uncoloured."""
-    print(json.dumps(value, indent=2))
+    print(json.dumps(value, indent=2, allow_nan=False))

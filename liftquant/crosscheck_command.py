@@ -10,7 +10,7 @@ from rich.table import Table
 from liftquant.console import err, out, print_json, progress
 
 if TYPE_CHECKING:
-    from liftquant.crosscheck import LayerCheck, Settings
+    from liftquant.crosschecking import LayerCheck, Settings
 
 
 def report(folder: Path, checks: "list[LayerCheck]", settings: "Settings") -> dict[str, Any]:
@@ -23,16 +23,21 @@ def report(folder: Path, checks: "list[LayerCheck]", settings: "Settings") -> di
     }
 
 
+_WIDE = 120  # columns of a terminal that the whole table needs
+_MORE_COLUMNS = ("bits/weight", "words", "cycles")
+
+
 def check_table(checks: "list[LayerCheck]") -> Table:
-    """The outcome for people."""
+    """The outcome for people; fewer columns where all would not fit."""
     table = Table(title="reference = RTL = kernel, integer by integer", title_justify="left")
-    left = ("layer", "first mismatch")
-    for heading in (
-        "layer", "shape", "bits/weight", "words", "weights", "cycles", "RTL wrong",
-        "kernel wrong", "first mismatch",
-    ):  # fmt: skip
+    wide = out.width >= _WIDE
+    for heading in ("layer", "shape", *_MORE_COLUMNS * wide, "weights", "RTL wrong",
+                    "kernel wrong", "first mismatch"):  # fmt: skip
+        text = heading in ("layer", "first mismatch")
         # only names may wrap, never numbers
-        table.add_column(heading, justify="left" if heading in left else "right", overflow="fold")
+        table.add_column(
+            heading, justify="left" if text else "right", overflow="fold", no_wrap=not text
+        )
     for check in checks:
         first = "none"
         if (bad := check.first_mismatch) is not None:
@@ -42,11 +47,10 @@ def check_table(checks: "list[LayerCheck]") -> Table:
             )
         if check.failure:
             first += f"; {check.failure}"
-        rows, columns = check.shape
+        more = (f"{check.bits_per_weight:.3f}", f"{check.words:,}", f"{check.cycles:,}")
         table.add_row(
-            check.layer, f"{rows}x{columns}", f"{check.bits_per_weight:.3f}", f"{check.words:,}",
-            f"{check.weights:,}", f"{check.cycles:,}", f"{check.mismatches['rtl']:,}",
-            f"{check.mismatches['kernel']:,}", first,
+            check.layer, f"{check.shape[0]}x{check.shape[1]}", *more * wide, f"{check.weights:,}",
+            f"{check.mismatches['rtl']:,}", f"{check.mismatches['kernel']:,}", first,
         )  # fmt: skip
     return table
 
@@ -85,7 +89,7 @@ def crosscheck(
     from algo.checkpoint import Checkpoint
     from algo.errors import LiftError
     from algo.files import write_json
-    from liftquant import crosscheck as library
+    from liftquant import crosschecking as library
 
     if waves and workdir is None:
         raise LiftError("--waves needs --workdir DIR, where the waveform files are kept")

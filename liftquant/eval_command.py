@@ -64,6 +64,7 @@ def evaluate(
                     "text": "python help topics" if text is None else str(text),
                     "perplexity": result.value,
                     **{k: v for k, v in asdict(result).items() if k != "value"},
+                    "standard_error": result.standard_error if result.windows > 1 else None,
                     "ratio": result.value / results[0][1].value,
                 }
                 for name, result in results

@@ -22,6 +22,7 @@ class Kind:
     code: str
     layers: int
     bits_per_weight: float
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Summary:
 
 def checkpoint_summary(checkpoint: "Checkpoint") -> Summary:
     """Count a checkpoint's layers, bits and bytes."""
-    from algo.packing import stream_groups, stream_words
+    from algo.matrix import SCALE_BITS
+    from algo.packing import WORD, stream_groups, stream_words
 
     manifest = checkpoint.manifest
     kinds: dict[tuple[tuple[int, int], str, str], list[str]] = {}
@@ -59,8 +61,8 @@ def checkpoint_summary(checkpoint: "Checkpoint") -> Summary:
         code = checkpoint.codes[code_name]
         length, streams = (shape[1], shape[0]) if axis == "in" else shape
         words = streams * stream_words(stream_groups(length, code), code)
-        bits = words * 32 + shape[0] * 16
-        rows.append(Kind(shape, axis, code_name, len(names), bits / (shape[0] * shape[1])))
+        bits = words * WORD + shape[0] * SCALE_BITS
+        rows.append(Kind(shape, axis, code_name, len(names), bits / (shape[0] * shape[1]), names))
     weights = sum(k.shape[0] * k.shape[1] * k.layers for k in rows)
     coded = sum(k.shape[0] * k.shape[1] * k.layers * checkpoint.codes[k.code].rate for k in rows)
     sizes = checkpoint.payload_bytes()
@@ -73,7 +75,7 @@ def checkpoint_summary(checkpoint: "Checkpoint") -> Summary:
         code_bits_per_weight=coded / weights,
         bits_per_weight=quantised * 8 / weights,
         bytes=sizes,
-        disk_bytes=sum(entry.bytes for entry in manifest.files.values()),
+        disk_bytes=sum(sizes.values()),
         codes={name: code.sha256 for name, code in checkpoint.codes.items()},
         kinds=rows,
     )
@@ -106,6 +108,7 @@ def inspect(
     verify: Annotated[
         bool, typer.Option("--verify", help="Hash every file and decode every layer as well.")
     ] = False,
+    layers: Annotated[bool, typer.Option("--layers", help="List the layers by name.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show what a checkpoint holds: layers, codes, true bits per weight, bytes on disk."""
@@ -122,3 +125,6 @@ def inspect(
         print_json(asdict(summary))
     else:
         out.print(summary_table(summary))
+        for kind in summary.kinds if layers else []:
+            for name in kind.names:
+                out.print(name, soft_wrap=True)

@@ -19,12 +19,13 @@ def quantize(
         float, typer.Option(help="Bits per weight; the best shipped code of this rate is taken.")
     ] = 2.4,
     code: Annotated[
-        str | None, typer.Option(help="A code by name instead of --bits, say LQ-24/10.")
+        str | None,
+        typer.Option(help="Instead of --bits: a code's name, or a code file (.json)."),
     ] = None,
     axis: Annotated[
         str, typer.Option(help="Direction of the streams: out (columns) or in (rows).")
     ] = "out",
-    seed: Annotated[int, typer.Option(help="Seed of the whitening.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the whitening.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Quantise every linear layer of a model's blocks into a checkpoint directory.
@@ -33,17 +34,18 @@ def quantize(
     carried over as they are.
     """
     from algo.errors import LiftError
-    from algo.library import best_code, load_code
+    from algo.library import best_code, find_code
     from algo.matrix import AXES
-    from algo.quantise import Recipe, quantise_model
+    from algo.quantise import Recipe, check_folder, quantise_model
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers
 
-    chosen = load_code(code) if code else best_code(bits)
+    chosen = find_code(code) if code else best_code(bits)
     matching = [a for a in AXES if a == axis]
     if not matching:
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
+    check_folder(folder)
     quiet_transformers()
     with progress(f"reading {model}"):
         source = open_source(model)

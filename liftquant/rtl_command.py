@@ -17,20 +17,23 @@ def group() -> None:
 
 @rtl.command("export")
 def export_decoder(
-    code: Annotated[str, typer.Argument(help="A shipped code, say LQ-24/10.")],
+    code: Annotated[str, typer.Argument(help="A code's name, say LQ-24/10, or a code file.")],
     folder: Annotated[Path, typer.Argument(help="Directory for the .v and .json files.")],
     weights: Annotated[int, typer.Option(min=1, help="Weights in one stream.")],
     lanes: Annotated[int, typer.Option(min=1, help="Groups decoded per clock cycle.")] = 1,
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_decoder",
 ) -> None:
     """Write the decoder of a code as Verilog, with a JSON sidecar that describes it."""
-    from algo.library import load_code
+    from algo.library import find_code
     from algo.packing import stream_groups
     from hw.decoder import Decoder
     from hw.export import export
 
-    chosen = load_code(code)
+    chosen = find_code(code)
     decoder = Decoder(chosen, stream_groups(weights, chosen), lanes)
     for path in export(decoder, folder, name):
         out.print(str(path), soft_wrap=True)
-    err.print(f"{chosen.name}, {lanes} groups per cycle, latency {decoder.latency} cycles")
+    err.print(
+        f"{chosen.name}: streams of {decoder.geometry.groups} groups, {lanes} per cycle, latency "
+        f"{decoder.latency} cycles"
+    )

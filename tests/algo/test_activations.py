@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from algo.activations import (
     Digits,
     integer_layer,
     integer_product,
+    product_rounded_once,
     quantise_activations,
     requantise,
 )
@@ -81,13 +84,38 @@ def test_integer_layer_is_rounded_once() -> None:
     matrix = quantise_matrix(activations(20, 64, 4), CODES["LQ-12/5+9"], "out")
     x = activations(5, 64, 5)
     digits, step = quantise_activations(x, 2)
-    exact = (
-        integer_product(matrix, digits).astype(np.float64)
-        * matrix.scales.double().numpy()
-        * 2.0**-matrix.code.exponent
-        * step.double().numpy()[:, None]
-    )
-    assert np.array_equal(integer_layer(matrix, x, 2).numpy(), exact.astype(np.float32))
+    got = integer_layer(matrix, x, 2).numpy()
+    sums = integer_product(matrix, digits)
+    for token in range(5):
+        for row in range(20):
+            exact = (
+                Fraction(int(sums[token, row]))
+                * Fraction(float(matrix.scales[row]))
+                * Fraction(float(step[token]))
+                / 2**matrix.code.exponent
+            )
+            assert got[token, row] == nearest_float32(exact)
+
+
+def nearest_float32(exact: Fraction) -> np.float32:
+    """Correct rounding, half to even, from the two float32 on either side."""
+    guess = np.float32(float(exact))
+    down, up = (np.nextafter(guess, np.float32(end)) for end in (-np.inf, np.inf))
+    around = [down, guess, up]
+    return min(around, key=lambda f: (abs(Fraction(float(f)) - exact), f.view(np.int32) & 1))
+
+
+def test_product_is_not_rounded_twice() -> None:
+    # in float64 this product lands on a tie between two float32, which it is not
+    a, b = np.array([2318611251.0]), np.array([16777211.0])
+    assert np.float32(a * b) != nearest_float32(Fraction(2318611251) * 16777211)
+    assert product_rounded_once(a, b) == nearest_float32(Fraction(2318611251) * 16777211)
+
+
+@given(a=st.integers(-(2**50), 2**50), b=st.floats(2.0**-60, 2.0**20, width=32))
+def test_product_is_rounded_once(a: int, b: float) -> None:
+    got = product_rounded_once(np.array([float(a)]), np.array([b]))
+    assert got == nearest_float32(Fraction(a) * Fraction(b))
 
 
 @pytest.mark.parametrize(
@@ -112,8 +140,14 @@ def test_requantise_is_exact_rational_rounding(value: int, multiplier: int, shif
     assert got.tolist() == [expected]
 
 
+def test_requantise_takes_int32_sums() -> None:
+    sums = np.array([100_000, -100_000], np.int32)
+    assert requantise(sums, 2**30, 31, bits=32).tolist() == [50_000, -50_000]
+
+
 def test_requantise_refuses_what_it_cannot_do_exactly() -> None:
     with pytest.raises(LiftError, match="shift=0"):
         requantise(np.array([1]), 1, 0)
-    with pytest.raises(LiftError, match="do not fit in 64 bits"):
-        requantise(np.array([2**40]), 2**30, 8)
+    for value in (2**40, -(2**63)):
+        with pytest.raises(LiftError, match="do not fit in 64 bits"):
+            requantise(np.array([value]), 2**30, 8)

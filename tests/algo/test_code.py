@@ -98,6 +98,12 @@ def test_window_limits() -> None:
         random_code(2, 1, 17)
 
 
+def test_shifts_of_sliding_codes_are_limited() -> None:
+    with pytest.raises(LiftError, match="shift of 9 bits is over the limit of 8"):
+        random_code(9, 1, 10)
+    assert random_code(9, 1).shifts == (9,)  # a block code has no trellis
+
+
 def test_sliding_code_needs_positive_shifts() -> None:
     with pytest.raises(LiftError, match="must all be positive in a sliding code"):
         LiftCode(4, 2, 2, (0, 4), np.ones((2, 6), np.int8), 5)
@@ -144,7 +150,10 @@ def test_known_hash_so_that_the_definition_cannot_drift() -> None:
         ({"taps": [[1.5, 2]]}, "taps must be integers"),
         ({"taps": [[200] * 24] * 10}, "taps must be integers in -128..127"),
         ({"taps": [[1, 2], [3]]}, "malformed field"),
-        ({"lifted": "many"}, "malformed field"),
+        ({"lifted": "many"}, "must be integers"),
+        ({"lifted": 24.5}, "must be integers"),
+        ({"lifted": float("inf")}, "must be integers"),
+        ({"shifts": [float("inf")] * 10}, "malformed field"),
         ({"exponent": 99}, "somewhere: exponent 99"),
     ],
 )

@@ -49,6 +49,21 @@ def test_fifteen_bit_integers_are_in_effect_lossless() -> None:
     assert ((exact - integer).abs() <= bound).all()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "unit"),
+    [(torch.float32, 2.0**-24), (torch.float16, 2.0**-11), (torch.bfloat16, 2.0**-8)],
+)
+def test_floating_point_stays_within_its_stated_bound(dtype: torch.dtype, unit: float) -> None:
+    layer = make()
+    x = torch.from_numpy(np.random.default_rng(5).standard_normal((50, 96))).to(dtype)
+    weights = layer.matrix.dequantise().double()
+    exact = x.double() @ weights.T
+    bound = 96 * 2.0**-23 * (x.double().abs() @ weights.abs().T) + unit * exact.abs()
+    assert ((layer.forward_whitened(x).double() - exact).abs() <= bound).all()
+    assert layer(x).dtype == dtype
+    assert torch.equal(layer.forward_whitened(torch.eye(96, dtype=dtype)).T, weights.to(dtype))
+
+
 def test_decoded_weights_are_made_once_and_can_be_released() -> None:
     layer = make()
     assert layer.decoded() is layer.decoded()

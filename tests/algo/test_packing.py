@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algo.code import LiftCode
+from algo.decode import decode_words
 from algo.errors import LiftError
 from algo.packing import (
     extend_words,
@@ -68,6 +69,14 @@ def test_extended_words_continue_with_the_first_bits(code: LiftCode) -> None:
     again = unpack_bits(extended[:, :-1], n + code.overlap)
     assert np.array_equal(again, np.concatenate([bits, bits[:, : code.overlap]], axis=1))
     assert not extended[:, -1].any()
+
+
+def test_stream_shorter_than_a_window_is_refused() -> None:
+    code = CODES["LQ-2/1+10"]
+    words = np.zeros((1, 1), np.uint32)
+    for work in (extend_words, decode_words):
+        with pytest.raises(LiftError, match=r"5 groups are too few for LQ-2/1\+10; .* at least 6"):
+            work(words, 5, code)
 
 
 def test_groups_are_counted_up_and_words_whole() -> None:

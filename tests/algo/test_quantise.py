@@ -10,11 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from algo import quantise
-from algo.checkpoint import Checkpoint
+from algo import checkpoint, quantise
+from algo.checkpoint import Checkpoint, file_entry
 from algo.errors import LiftError
 from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
-from algo.model import load_any, load_original, load_quantised
+from algo.model import load_any, load_quantised
 from algo.quantise import Recipe, quantise_model
 from algo.source import open_source
 from algo.whitening import random_whitening
@@ -42,13 +42,13 @@ def test_checkpoint_is_bit_identical_to_what_was_encoded(
     tiny_llama: Path, tmp_path: Path, name: str, axis: Axis
 ) -> None:
     source = open_source(str(tiny_llama))
-    checkpoint = quantise_model(source, Recipe(CODES[name], axis, 7), tmp_path / "out")
-    assert list(checkpoint.manifest.layers) == source.linears
+    made = quantise_model(source, Recipe(CODES[name], axis, 7), tmp_path / "out")
+    assert list(made.manifest.layers) == source.linears
     for layer in source.linears[:3]:
         weight = source.tensor(f"{layer}.weight")
         whitened = random_whitening(weight.shape[1], 7).apply(weight)
         direct = quantise_matrix(whitened, CODES[name], axis)
-        stored = checkpoint.matrix(layer)
+        stored = made.matrix(layer)
         assert np.array_equal(stored.words, direct.words)
         assert torch.equal(stored.scales, direct.scales)
         assert stored.code == direct.code
@@ -122,6 +122,82 @@ def test_stopped_run_keeps_finished_blocks_and_resumes(
         assert (folder / file).read_bytes() == (finished / file).read_bytes()
 
 
+def stop_after(layers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make quantisation stop as by Ctrl-C after so many layers."""
+    done: list[int] = []
+
+    def counted(*args: object, **kwargs: object) -> PackedMatrix:
+        if len(done) == layers:
+            raise KeyboardInterrupt
+        done.append(1)
+        return quantise_matrix(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(quantise, "quantise_matrix", counted)
+
+
+def test_damage_to_an_unfinished_run_is_made_good(
+    tiny_llama: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    stop_after(10, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        quantise_model(open_source(str(tiny_llama)), RECIPE, folder)
+    (folder / "block-000.safetensors").write_bytes(b"")
+    (folder / ".block-001.safetensors.x3k").write_bytes(b"half a file")
+    stop_after(-1, monkeypatch)
+    quantise_model(open_source(str(tiny_llama)), RECIPE, folder)
+    assert {p.name for p in folder.iterdir()} == {p.name for p in finished.iterdir()}
+    for file in finished.iterdir():
+        if file.name != "liftquant.json":  # that one names the source as it was typed
+            assert (folder / file.name).read_bytes() == file.read_bytes()
+
+
+def test_another_model_does_not_resume_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, folder = write_tiny_llama(tmp_path / "m", seed=1), tmp_path / "out"
+    stop_after(10, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        quantise_model(open_source(str(model)), RECIPE, folder)
+    write_tiny_llama(model, seed=2)
+    with pytest.raises(LiftError, match="unfinished run with other settings or another model"):
+        quantise_model(open_source(str(model)), RECIPE, folder)
+
+
+def test_blocks_of_two_stacks_get_files_of_their_own() -> None:
+    names = ["enc.0.q", "enc.1.q", "dec.0.q", "dec.0.k", "enc.0.k"]
+    files = quantise._block_files(names)
+    assert list(files.values()) == [["enc.0.q", "enc.0.k"], ["enc.1.q"], ["dec.0.q", "dec.0.k"]]
+
+
+def test_interrupted_write_leaves_no_block(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(tensors: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        quantise_model(open_source(str(tiny_llama)), RECIPE, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["unfinished.json"]
+
+
+def test_manifest_is_written_last(
+    tiny_llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[str]] = []
+
+    def note(folder: Path, *rest: object) -> None:
+        seen.append({p.name for p in folder.iterdir()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "write_manifest", note)
+    with pytest.raises(KeyboardInterrupt):
+        quantise_model(open_source(str(tiny_llama)), RECIPE, tmp_path / "out")
+    assert {"config.json", "carried.safetensors", "block-001.safetensors"} <= seen[0]
+
+
 def test_folder_that_holds_something_is_left_alone(tiny_llama: Path, finished: Path) -> None:
     source = open_source(str(tiny_llama))
     with pytest.raises(LiftError, match="holds a finished checkpoint"):
@@ -161,6 +237,7 @@ def test_model_of_a_checkpoint_is_the_original_with_decoded_weights(
 ) -> None:
     checkpoint = Checkpoint(finished)
     quantised = load_quantised(checkpoint)
+    assert not quantised.training
     original, _ = load_original_model(tiny_llama)
     whitenings = checkpoint.whitenings()
     for name, entry in checkpoint.manifest.layers.items():
@@ -208,7 +285,6 @@ def test_biases_and_heads_survive(tmp_path: Path, untied: bool) -> None:
 def test_original_loads_without_a_tokenizer_only_with_an_error(tiny_llama: Path) -> None:
     with pytest.raises(LiftError, match="no tokenizer can be loaded"):
         load_any(str(tiny_llama))
-    assert load_original.__doc__
 
 
 # what is wrong with a checkpoint, and what is said of it
@@ -262,8 +338,8 @@ def test_altered_code_is_found_by_its_hash(copy: Path) -> None:
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"codes": {}}, "names code .* of which one is not listed"),
-        ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": "0"}}, "layers": {}},
-         "lies outside the checkpoint"),
+        ({"layers": {}}, "layers: Dictionary should have at least 1 item"),
+        ({"files": {}}, "whitening.safetensors is not among the files"),
     ],
 )  # fmt: skip
 def test_altered_manifest_is_refused(copy: Path, changes: dict[str, object], message: str) -> None:
@@ -272,14 +348,57 @@ def test_altered_manifest_is_refused(copy: Path, changes: dict[str, object], mes
         Checkpoint(copy)
 
 
+def test_files_outside_the_folder_are_refused(copy: Path) -> None:
+    files = json.loads((copy / "liftquant.json").read_text())["files"]
+    edit(copy, files={**files, "../../etc/passwd": {"bytes": 1, "sha256": "0"}})
+    with pytest.raises(LiftError, match="lies outside the checkpoint"):
+        Checkpoint(copy)
+
+
+def test_code_under_another_name_is_refused(copy: Path) -> None:
+    codes = json.loads((copy / "liftquant.json").read_text())["codes"]
+    edit(copy, codes={"LQ-1/1": codes["LQ-12/5+9"]})
+    with pytest.raises(LiftError, match=r"code LQ-1/1 is defined as LQ-12/5\+9"):
+        Checkpoint(copy)
+
+
+def test_unknown_transform_is_named(copy: Path) -> None:
+    layers = json.loads((copy / "liftquant.json").read_text())["layers"]
+    layers["model.layers.0.mlp.up_proj"]["whitening"] = "in99"
+    edit(copy, layers=layers)
+    with pytest.raises(LiftError, match="no transform in99"):
+        Checkpoint(copy).verify()
+    layers["model.layers.0.mlp.up_proj"]["whitening"] = "in80"
+    edit(copy, layers=layers)
+    with pytest.raises(LiftError, match=r"transform in80 is for 80 inputs, layer .*up_proj has 48"):
+        Checkpoint(copy).verify()
+
+
+def test_config_is_hashed_with_the_rest(copy: Path) -> None:
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LiftError, match=r"config.json has .* truncated or altered"):
+        Checkpoint(copy)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32])
+def test_words_of_another_type_are_refused(copy: Path, dtype: torch.dtype) -> None:
+    name, file = "model.layers.0.self_attn.q_proj", "block-000.safetensors"
+    tensors = load_file(copy / file)
+    tensors[f"{name}.words"] = tensors[f"{name}.words"].to(torch.int64).to(dtype)
+    save_file(tensors, copy / file)
+    files = json.loads((copy / "liftquant.json").read_text())["files"]
+    edit(copy, files={**files, file: file_entry(copy / file).model_dump()})
+    with pytest.raises(LiftError, match=f"layer {name}: packed words are {dtype}, not uint32"):
+        Checkpoint(copy).matrix(name)
+
+
 def test_tensors_of_another_shape_are_refused(copy: Path) -> None:
     path = copy / "block-000.safetensors"
     tensors = load_file(path)
     name = "model.layers.0.self_attn.q_proj"
     tensors[f"{name}.words"] = tensors[f"{name}.words"][:, :-1].contiguous()
     save_file(tensors, path)
-    from algo.checkpoint import file_entry
-
     files = json.loads((copy / "liftquant.json").read_text())["files"]
     files[path.name] = file_entry(path).model_dump()
     edit(copy, files=files)
@@ -326,6 +445,35 @@ def test_missing_tensor_is_named(tmp_path: Path) -> None:
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(LiftError, match=r"hold no tensor model.layers.1.mlp.up_proj.weight"):
+        open_source(str(folder))
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    for wrong in (tensors[name][:-1].contiguous(), tensors[name].to(torch.int8)):
+        save_file({**tensors, name: wrong}, folder / "model.safetensors")
+        with pytest.raises(LiftError, match=f"tensor {name} is .* the model needs floating point"):
+            open_source(str(folder))
+
+
+def test_tensors_the_model_does_not_know_are_left_out(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(6)
+    save_file(tensors, folder / "model.safetensors")
+    made = quantise_model(open_source(str(folder)), RECIPE, tmp_path / "out")
+    assert load_quantised(made)
+
+
+@pytest.mark.parametrize("config", ['{"model_type": "zork"}', "{", None])
+def test_config_that_is_none_is_refused(tmp_path: Path, config: str | None) -> None:
+    folder = write_tiny_llama(tmp_path / "m")
+    (folder / "config.json").unlink()
+    if config is not None:
+        (folder / "config.json").write_text(config)
+    with pytest.raises(LiftError, match=r"config\.json"):
         open_source(str(folder))
 
 

@@ -44,5 +44,18 @@ def test_block_code_with_parities_has_no_search() -> None:
         encode(np.zeros((1, 4), np.float32), code)
 
 
+def test_workers_must_be_there() -> None:
+    with pytest.raises(LiftError, match="workers=0"):
+        encode(np.zeros((1, 20), np.float32), CODES["LQ-16/8"], workers=0)
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    with (
+        np.errstate(over="ignore"),
+        pytest.raises(LiftError, match="target 0 of stream 0 is inf"),
+    ):
+        encode(np.full((1, 20), 1e39), CODES["LQ-16/8"])  # type: ignore[arg-type]
+
+
 def test_no_streams_give_no_bits() -> None:
     assert encode(np.zeros((0, 20), np.float32), CODES["LQ-12/5+9"]).shape == (0, 48)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from algo.code import LiftCode
 from algo.decode import decode_bits
-from algo.library import load_code
+from algo.library import load_code, shipped_codes
 from algo.viterbi import encode_streams, encode_streams_exactly, window_values
 from tests.conftest import CODES, random_code
 
@@ -17,6 +17,7 @@ SMALL = {
     "LQ-3/1+2": (random_code(3, 1, 5), 5),
     "LQ-5/2+2": (random_code(5, 2, 5), 6),
     "LQ-2/1+3^2": (random_code(2, 1, 5, parities=(0b11, 0b10101)), 7),
+    "LQ-8/1+1": (random_code(8, 1, 9), 2),  # the most bits that a step may drop
     "LQ-4/1+1": (random_code(4, 1, 5), 4),  # a shift longer than what is left of the window
 }
 
@@ -46,14 +47,20 @@ def test_exact_search_is_brute_force(name: str, dropped: int, seed: int) -> None
     np.testing.assert_allclose(found, least, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["LQ-2/1+6", "LQ-3/1+5", "LQ-12/5+5"])
-def test_closing_state_from_the_seam_is_nearly_always_the_best(name: str) -> None:
+SLIDING = [name for name, shipped in shipped_codes().items() if shipped.code.overlap]
+
+
+@pytest.mark.parametrize("name", SLIDING)
+@pytest.mark.parametrize(("weights", "bound"), [(10, 1.0), (60, 1.0), (100, 1.005), (200, 1.002)])
+def test_closing_state_from_the_seam_is_nearly_the_best(
+    name: str, weights: int, bound: float
+) -> None:
     code = load_code(name)
-    targets = np.random.default_rng(8).standard_normal((100, 200)).astype(np.float32)
-    quick = squared_errors(targets, encode_streams(targets, 200, code), code)
-    exact = squared_errors(targets, encode_streams_exactly(targets, 200, code), code)
+    targets = np.random.default_rng(8).standard_normal((24, weights)).astype(np.float32)
+    quick = squared_errors(targets, encode_streams(targets, weights, code), code)
+    exact = squared_errors(targets, encode_streams_exactly(targets, weights, code), code)
     assert (quick >= exact - 1e-4).all()
-    assert quick.sum() <= exact.sum() * 1.001  # 0.03 to 0.07 % was measured
+    assert quick.sum() <= exact.sum() * bound * (1 + 1e-6)
 
 
 def test_long_streams_lose_nothing_to_rounding() -> None:
@@ -61,9 +68,9 @@ def test_long_streams_lose_nothing_to_rounding() -> None:
     code = CODES["LQ-2/1+3"]
     piece = np.random.default_rng(2).standard_normal((1, 64)).astype(np.float32)
     once = squared_errors(piece, encode_streams_exactly(piece, 64, code), code)
-    long = np.tile(piece, 200)
+    long = np.tile(piece, 4000)
     many = squared_errors(long, encode_streams(long, long.shape[1], code), code)
-    assert many <= 200 * once * 1.0001
+    assert many <= 4000 * once * 1.0001
 
 
 def test_weights_past_the_end_do_not_count() -> None:

@@ -1,6 +1,7 @@
 """The command line as a user meets it, in this process."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from algo.library import load_code, shipped_codes
 from liftquant.cli import run
-from tests.conftest import write_tiny_llama
+from tests.conftest import ROOT, write_tiny_llama
 
 
 def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -89,6 +90,59 @@ def test_quantize_reports_true_bits(checkpoint: Path, capsys: pytest.CaptureFixt
     assert "LQ-12/5+9" in out
 
 
+def test_altered_checkpoint_is_found(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    data = bytearray((copy / "block-000.safetensors").read_bytes())
+    data[-5] ^= 16
+    (copy / "block-000.safetensors").write_bytes(data)
+    for command in (["inspect", "--verify"], ["eval"], ["crosscheck"]):
+        status, _, err = answer(capsys, command[0], copy, *command[1:])
+        assert (status, "block-000.safetensors hashes to" in err) == (2, True), command
+
+
+def test_layers_are_listed(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(capsys, "inspect", checkpoint, "--layers")
+    assert status == 0
+    assert "model.layers.1.mlp.down_proj" in out
+
+
+def test_learned_code_can_be_used(
+    tiny_llama: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.json"
+    shutil.copyfile(ROOT / "algo" / "codes" / "lq-3-1-5.json", file)
+    status, out, _ = answer(capsys, "quantize", tiny_llama, tmp_path / "o", "--code", file)
+    assert (status, "LQ-3/1+5" in out) == (0, True)
+    status, _, err = answer(capsys, "rtl", "export", file, tmp_path / "v", "--weights", 48)
+    assert (status, "streams of 48 groups" in err) == (0, True)
+
+
+def test_real_model_is_evaluated(real_gguf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = answer(capsys, "eval", real_gguf, "--tokens", 256, "--context", 128, "--json")
+    assert status == 0
+    (result,) = json.loads(out)
+    assert result["predicted"] == 254
+    assert 3 < result["perplexity"] < 60  # trained weights: random ones give tens of thousands
+
+
+def test_names_with_brackets_are_text(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, _, err = answer(capsys, "quantize", "m[/x]", tmp_path / "o")
+    assert (status, "m[/x] is no local path" in err) == (2, True)
+
+
+def test_unexpected_errors_are_one_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("algo.library.load_code", broken)
+    status, _, err = answer(capsys, "codes", "show", "LQ-24/10")
+    assert (status, "internal error: KeyError: 'surprise'" in err) == (3, True)
+
+
 def test_crosscheck_in_full(
     checkpoint: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -128,6 +182,15 @@ def test_crosscheck_in_full(
          "window of 2 bits does not reach past"),
         (["kernels", "build", "--arch", "sm_1"], "unknown target 'sm_1'; known targets are"),
         (["rtl", "export", "LQ-12/5+9", "out", "--weights", "3"], "too narrow for LQ-12/5"),
+        (["quantize", "m", "out", "--seed", "-1"], "Invalid value for '--seed'"),
+        (["rtl", "export", "LQ-24/10", "out", "--weights", "30", "--name", "../evil"],
+         "cannot name a Verilog module"),
+        (["rtl", "export", "LQ-24/10", "out", "--weights", "30", "--name", "module"],
+         "cannot name a Verilog module"),
+        (["codes", "learn", "c.json", "--lifted", "32", "--group", "100", "--weights", "64"],
+         "at least one group of 100"),
+        (["codes", "learn", ".", "--lifted", "3", "--group", "1"], "the name of a new file"),
+        (["crosscheck", "m", "--waves"], "--waves needs --workdir"),
         (["frobnicate"], "No such command"),
     ],
 )  # fmt: skip

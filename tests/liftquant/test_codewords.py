@@ -10,7 +10,7 @@ from algo.decode import decode_words
 from algo.library import load_code, shipped_codes
 from algo.matrix import PackedMatrix
 from algo.packing import pack_bits, stream_groups
-from liftquant.crosscheck import Settings, check_layer
+from liftquant.crosschecking import Settings, check_layer
 
 
 def as_matrix(bits: np.ndarray, name: str, weights: int) -> PackedMatrix:
@@ -39,7 +39,7 @@ def test_extreme_and_random_words_on_all_three(name: str, tmp_path: Path) -> Non
     bits = np.random.default_rng(7).integers(0, 2, (12, n), np.uint8)
     bits[0], bits[1] = 0, 1
     matrix = as_matrix(bits, name, weights)
-    settings = Settings(simulator="amaranth", lanes=3, seed=7)
+    settings = Settings(lanes=3, seed=7)
     check = check_layer(name, matrix, settings, tmp_path)
     assert check.passed, check
     sums = np.tile(code.taps.astype(np.int64).sum(1), matrix.groups)[:weights]

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import pytest
 
 import liftquant
 from liftquant import console
+from tests.conftest import ROOT
 
 
 def test_progress_prints_lines_with_an_eta_where_there_is_no_terminal(
@@ -31,9 +33,23 @@ def test_json_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_public_names_are_there() -> None:
     for name in liftquant.__all__:
-        assert getattr(liftquant, name) is not None
+        first = getattr(liftquant, name)
+        assert callable(first)
+        assert getattr(liftquant, name) is first
     with pytest.raises(AttributeError, match="liftquant has no 'nothing'"):
         liftquant.nothing  # noqa: B018
+
+
+def test_folders_import_only_what_they_may() -> None:
+    allowed = {
+        "algo": {"algo"}, "hw": {"algo", "hw"}, "sim": {"algo", "hw", "sim"}, "gpu": {"algo", "gpu"}
+    }  # fmt: skip
+    for folder, may in allowed.items():
+        for path in (ROOT / folder).glob("*.py"):
+            found = re.findall(
+                r"^\s*(?:from|import) (algo|hw|sim|gpu|liftquant)\b", path.read_text(), re.M
+            )
+            assert set(found) <= may, path
 
 
 def test_start_up_imports_nothing_heavy() -> None:

@@ -16,7 +16,7 @@ from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
 from algo.quantise import Recipe, quantise_model
 from algo.source import open_source
 from liftquant.cli import run
-from liftquant.crosscheck import Difference, Settings, check_layer, crosscheck
+from liftquant.crosschecking import Difference, Settings, check_layer, crosscheck
 from tests.conftest import CODES
 
 AMARANTH = Settings(simulator="amaranth", lanes=2, seed=9)
@@ -154,7 +154,7 @@ def test_layer_names_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     check = check_layer("../../outside", matrix, settings, tmp_path / "inner")
     assert check.passed
     assert [path.name for path in tmp_path.iterdir()] == ["inner"]
-    assert check.waves == str(tmp_path / "inner" / "-outside.vcd")
+    assert check.waves == str(tmp_path / "inner" / "layer--outside.vcd")
 
 
 def test_waves_need_a_folder(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from algo.matrix import AXES, Axis, quantise_matrix
 from algo.packing import transpose_words
 from algo.source import open_source
 from algo.whitening import random_whitening
-from liftquant.crosscheck import Settings, check_layer
+from liftquant.crosschecking import Settings, check_layer
 
 
 @pytest.mark.parametrize(("axis", "name"), [("out", "LQ-12/5+9"), ("in", "LQ-2/1+6")])

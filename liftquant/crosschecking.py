@@ -20,8 +20,6 @@ from algo.decode import Accs, decode_words
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 
-STEPS = ("rtl", "kernel")
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -87,7 +85,7 @@ def one_layer_per_shape(checkpoint: Checkpoint) -> list[str]:
 
 def _file_name(layer: str) -> str:
     """A layer's name as that of a file: names come from the checkpoint and may hold anything."""
-    return re.sub(r"[^A-Za-z0-9_]+", "-", layer)
+    return "layer-" + re.sub(r"[^A-Za-z0-9_]+", "-", layer)
 
 
 def _place(matrix: PackedMatrix, stream: int, weight: int) -> tuple[int, int]:
