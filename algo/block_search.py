@@ -34,12 +34,14 @@ def _linear(target, sums, norms, out):  # type: ignore[no-untyped-def]
     """``|S|**2 - 2 z.S`` for every pattern's partial sum ``S``; `sums` is ``(d, patterns)``."""
     for p in range(len(out)):
         out[p] = norms[p]
-    even = len(target) // 2 * 2
-    for i in range(0, even, 2):  # two at a time, to spare loads and stores
+    whole = len(target) // 4 * 4
+    for i in range(0, whole, 4):  # four at a time, to spare loads and stores
         one, two = np.float32(-2.0) * target[i], np.float32(-2.0) * target[i + 1]
+        three, four = np.float32(-2.0) * target[i + 2], np.float32(-2.0) * target[i + 3]
         for p in range(len(out)):
-            out[p] += one * sums[i, p] + two * sums[i + 1, p]
-    for i in range(even, len(target)):
+            first = one * sums[i, p] + two * sums[i + 1, p]
+            out[p] += first + three * sums[i + 2, p] + four * sums[i + 3, p]
+    for i in range(whole, len(target)):
         last = np.float32(-2.0) * target[i]
         for p in range(len(out)):
             out[p] += last * sums[i, p]

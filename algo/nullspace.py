@@ -13,17 +13,19 @@ import torch
 from algo.code import LiftCode
 from algo.errors import LiftError
 
-_CHUNK = 1 << 16  # candidate codewords at a time: the fastest of the powers of 4 tried
+CACHED = 1 << 16  # candidate codewords at a time that stay in the cache: the fastest of those tried
+PLAIN = 1 << 22  # as many as fit comfortably in memory, which is how one would write it first
 
 
 def encode_groups_by_nullspace(
-    targets: npt.NDArray[np.float32], code: LiftCode
+    targets: npt.NDArray[np.float32], code: LiftCode, candidates: int = CACHED
 ) -> npt.NDArray[np.uint8]:
     """Bits of the best candidate for every group.
 
     Args:
         targets: float32 ``(n, d)``, unit variance.
         code: a block code without parities.
+        candidates: codewords to try at a time; decides speed and memory, not the result.
 
     Returns:
         uint8 0/1 of shape ``(n, D)``.
@@ -40,7 +42,7 @@ def encode_groups_by_nullspace(
     inverse = torch.linalg.inv(torch.cat([m, null]))
     particular, padding = inverse[:, : code.group], inverse[:, code.group :] @ patterns.T
     out = []
-    for z in torch.split(torch.from_numpy(targets), max(1, _CHUNK // len(patterns))):
+    for z in torch.split(torch.from_numpy(targets), max(1, candidates // len(patterns))):
         lifted = (z @ particular.T)[:, None, :] + padding.T[None]
         signs = torch.where(lifted >= 0, 1.0, -1.0)
         error = (signs @ m.T - z[:, None, :]).square().sum(-1)
