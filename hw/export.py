@@ -23,6 +23,14 @@ _KEYWORDS = frozenset(
 )  # fmt: skip
 
 
+def check_destination(directory: Path, name: str) -> None:
+    """Raise LiftError where `name` is no Verilog identifier or `directory` is a file."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
+        raise LiftError(f"{name!r} cannot name a Verilog module; use letters, digits and _")
+    if directory.exists() and not directory.is_dir():
+        raise LiftError(f"{directory} is a file; give a directory")
+
+
 def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -> tuple[Path, Path]:
     """Write ``name.v`` and ``name.json`` to `directory`; the same decoder gives the same bytes.
 
@@ -34,10 +42,7 @@ def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -
     """
     from amaranth.back import verilog
 
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
-        raise LiftError(f"{name!r} cannot name a Verilog module; use letters, digits and _")
-    if directory.exists() and not directory.is_dir():
-        raise LiftError(f"{directory} is a file; give a directory")
+    check_destination(directory, name)
 
     text = verilog.convert(decoder, name=name, emit_src=False, strip_internal_attrs=True)
     verilog_path, sidecar_path = directory / f"{name}.v", directory / f"{name}.json"

@@ -27,8 +27,9 @@ def export_decoder(
     from algo.library import find_code
     from algo.packing import stream_groups
     from hw.decoder import Decoder
-    from hw.export import export
+    from hw.export import check_destination, export
 
+    check_destination(folder, name)  # before there is a decoder, which Amaranth wants used
     chosen = find_code(code)
     decoder = Decoder(chosen, stream_groups(weights, chosen), lanes)
     for path in export(decoder, folder, name):
