@@ -18,10 +18,10 @@ from rich.table import Table
 
 from algo.code import LiftCode
 from algo.decode import decode_bits
-from algo.library import load_code, shipped_codes
 from algo.nullspace import CACHED, PLAIN, encode_groups_by_nullspace
 from algo.packing import extend_words, stream_groups, stream_words
 from algo.search import encode
+from algo.shipped import load_code, shipped_codes
 
 RUNS = 5
 console = Console(highlight=False, width=100)

@@ -94,7 +94,7 @@ def decode_codes() -> dict[str, tuple[int, int, int, int]]:
 
     The taps are data, so these four numbers are all that a decoder's machine code depends on.
     """
-    from algo.library import shipped_codes
+    from algo.shipped import shipped_codes
 
     codes = {name: shipped.code for name, shipped in shipped_codes().items()}
     return {

@@ -16,12 +16,12 @@ _PUBLIC = {
     "crosscheck": "liftquant.crosschecking",
     "decode_words": "algo.decode",
     "encode": "algo.search",
-    "load_code": "algo.library",
+    "load_code": "algo.shipped",
     "load_quantised": "algo.model",
     "open_source": "algo.source",
     "quantise_matrix": "algo.matrix",
     "quantise_model": "algo.quantise",
-    "shipped_codes": "algo.library",
+    "shipped_codes": "algo.shipped",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605

@@ -10,7 +10,7 @@ from rich.table import Table
 from liftquant.console import err, out, print_json, progress
 
 if TYPE_CHECKING:
-    from algo.library import ShippedCode
+    from algo.shipped import ShippedCode
 
 codes = typer.Typer(help="List, show and learn codes.", no_args_is_help=True)
 
@@ -34,7 +34,7 @@ def _row(shipped: "ShippedCode") -> dict[str, Any]:
 @codes.command("list")
 def list_codes(json: JsonFlag = False) -> None:
     """List the shipped codes with their measured MSE on N(0, 1) (integer taps)."""
-    from algo.library import shipped_codes
+    from algo.shipped import shipped_codes
 
     shipped = shipped_codes().values()
     if json:
@@ -62,7 +62,7 @@ def show_code(
     json: JsonFlag = False,
 ) -> None:
     """Show one code: geometry, taps, hash, and how it was learned."""
-    from algo.library import load_code, shipped_codes
+    from algo.shipped import load_code, shipped_codes
 
     code = load_code(name)
     shipped = shipped_codes()[name]

@@ -34,9 +34,9 @@ def quantize(
     carried over as they are.
     """
     from algo.errors import LiftError
-    from algo.library import best_code, find_code
     from algo.matrix import AXES
     from algo.quantise import Recipe, check_folder, quantise_model
+    from algo.shipped import best_code, find_code
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers

@@ -24,8 +24,8 @@ def export_decoder(
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_decoder",
 ) -> None:
     """Write the decoder of a code as Verilog, with a JSON sidecar that describes it."""
-    from algo.library import find_code
     from algo.packing import stream_groups
+    from algo.shipped import find_code
     from hw.decoder import Decoder
     from hw.export import check_destination, export
 

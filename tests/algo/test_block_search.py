@@ -7,8 +7,8 @@ from algo.block_search import encode_groups
 from algo.code import LiftCode
 from algo.decode import decode_bits
 from algo.errors import LiftError
-from algo.library import load_code
 from algo.nullspace import encode_groups_by_nullspace
+from algo.shipped import load_code
 from tests.conftest import CODES, random_code
 
 

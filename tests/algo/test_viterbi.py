@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from algo.code import LiftCode
 from algo.decode import decode_bits
-from algo.library import load_code, shipped_codes
+from algo.shipped import load_code, shipped_codes
 from algo.viterbi import encode_streams, encode_streams_exactly, window_values
 from tests.conftest import CODES, random_code
 

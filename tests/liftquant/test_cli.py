@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algo.library import load_code, shipped_codes
+from algo.shipped import load_code, shipped_codes
 from liftquant.cli import run
 from tests.conftest import ROOT, write_tiny_llama
 
@@ -138,7 +138,7 @@ def test_unexpected_errors_are_one_message(
     def broken(*_: object) -> None:
         raise KeyError("surprise")
 
-    monkeypatch.setattr("algo.library.load_code", broken)
+    monkeypatch.setattr("algo.shipped.load_code", broken)
     status, _, err = answer(capsys, "codes", "show", "LQ-24/10")
     assert (status, "internal error: KeyError: 'surprise'" in err) == (3, True)
 

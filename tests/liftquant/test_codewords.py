@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from algo.decode import decode_words
-from algo.library import load_code, shipped_codes
 from algo.matrix import PackedMatrix
 from algo.packing import pack_bits, stream_groups
+from algo.shipped import load_code, shipped_codes
 from liftquant.crosschecking import Settings, check_layer
 
 

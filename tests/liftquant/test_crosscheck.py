@@ -11,9 +11,9 @@ import gpu.interpret
 import hw.decoder
 from algo.checkpoint import Checkpoint
 from algo.code import LiftCode
-from algo.library import load_code
 from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
 from algo.quantise import Recipe, quantise_model
+from algo.shipped import load_code
 from algo.source import open_source
 from liftquant.cli import run
 from liftquant.crosschecking import Difference, Settings, check_layer, crosscheck

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from algo.activations import integer_product, quantise_activations
-from algo.library import load_code
 from algo.matrix import AXES, Axis, quantise_matrix
 from algo.packing import transpose_words
+from algo.shipped import load_code
 from algo.source import open_source
 from algo.whitening import random_whitening
 from liftquant.crosschecking import Settings, check_layer
