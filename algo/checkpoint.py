@@ -88,12 +88,6 @@ def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, torch.Tensor]:
     return {f"{name}.words": torch.from_numpy(matrix.words), f"{name}.scales": matrix.scales}
 
 
-def layer_entry(matrix: PackedMatrix, whitening: str, file: str) -> LayerEntry:
-    return LayerEntry(
-        shape=matrix.shape, axis=matrix.axis, code=matrix.code.name, whitening=whitening, file=file
-    )
-
-
 def write_manifest(
     folder: Path,
     source: str,

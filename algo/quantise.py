@@ -1,6 +1,7 @@
 """From a model to a checkpoint: whiten, encode, pack, store, block by block, resumable."""
 
 import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -97,7 +98,7 @@ def _begin(folder: Path, settings: dict[str, object]) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     for leftover in folder.glob(unfinished_name(Path("*"))):  # of a run that was killed
-        leftover.unlink()
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     write_json(folder / UNFINISHED, settings)
 
 

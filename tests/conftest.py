@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# numba compiles for the processor it runs on; its cache lies beside the sources
+# no test may wait for a network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np

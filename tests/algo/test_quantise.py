@@ -127,6 +127,8 @@ def test_damage_to_an_unfinished_run_is_made_good(
         quantise_model(open_source(str(tiny_llama)), RECIPE, folder)
     (folder / "block-000.safetensors").write_bytes(b"")
     (folder / ".block-001.safetensors.x3k").write_bytes(b"half a file")
+    (folder / ".assets.k2").mkdir()
+    (folder / ".assets.k2" / "config.json").write_text("{")
     stop_after(-1, monkeypatch)
     quantise_model(open_source(str(tiny_llama)), RECIPE, folder)
     assert {p.name for p in folder.iterdir()} == {p.name for p in finished.iterdir()}

@@ -218,3 +218,14 @@ def test_a_decoder_that_never_sees_input_is_idle():
     result = run_amaranth(Decoder(geometry.code, 5), nothing)
     assert result.passed
     assert (result.cycles, result.latency, result.beats) == (0, None, 0)
+
+
+@pytest.mark.parametrize("stalls", [(0.5, 0.0), (0.0, 0.5)])
+def test_stalls_on_either_side_cost_cycles(stalls):
+    code = random_code(32, 16)  # a word in for every beat out, so neither side has slack
+    words = random_words(code, 8, 20)
+    free = simulate_decoder(code, words, 8, simulator="amaranth", seed=3, stalls=(0.0, 0.0))
+    held = simulate_decoder(code, words, 8, simulator="amaranth", seed=3, stalls=stalls)
+    assert free.passed, free.summary()
+    assert held.passed, held.summary()
+    assert held.cycles > 1.3 * free.cycles
