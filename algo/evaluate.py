@@ -29,13 +29,6 @@ class Perplexity:
     context: int
 
 
-def built_in_text() -> str:
-    """English prose that every Python ships: the help topics, in alphabetical order."""
-    from pydoc_data.topics import topics
-
-    return "\n\n".join(topics[name] for name in sorted(topics))
-
-
 def token_windows(text: str, tokenizer: Any, context: int, limit: int | None) -> torch.Tensor:
     """int64 ``(windows, context)``: the text cut into windows, what is left over dropped.
 

@@ -37,8 +37,9 @@ def evaluate(
     """
     from algo.activations import Digits
     from algo.errors import LiftError
-    from algo.evaluate import built_in_text, perplexity, token_windows
+    from algo.evaluate import perplexity, token_windows
     from algo.model import load_any
+    from algo.text import evaluation_text
     from liftquant.libraries import quiet_transformers
 
     widths: dict[str | None, Digits | None] = {None: None, "a8": 1, "a15": 2}
@@ -46,7 +47,7 @@ def evaluate(
         raise LiftError(f"--integers {integers} is neither a8 nor a15")
     quiet_transformers()
     try:
-        content = built_in_text() if text is None else text.read_text(encoding="utf-8")
+        content = evaluation_text() if text is None else text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LiftError(f"--text {text} cannot be read as UTF-8 text: {error}") from None
     results = []

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from algo.errors import LiftError
-from algo.evaluate import built_in_text, perplexity, token_windows
+from algo.evaluate import perplexity, token_windows
+from algo.text import evaluation_text
 
 
 class Fixed(nn.Module):
@@ -41,7 +42,7 @@ def test_perplexity_is_that_of_the_next_token() -> None:
 
 def test_batch_changes_nothing() -> None:
     table = torch.randn(50, 50, generator=torch.Generator().manual_seed(1))
-    windows = token_windows(built_in_text()[:5000], letters, 32, None)
+    windows = token_windows(evaluation_text()[:5000], letters, 32, None)
     values = [perplexity(Fixed(table), windows, batch).value for batch in (1, 7, 100)]
     assert max(values) - min(values) < 1e-9
 
@@ -56,9 +57,3 @@ def test_text_shorter_than_a_window_is_refused() -> None:
         token_windows("abc", letters, 4, None)
     with pytest.raises(LiftError, match="context of 1 tokens predicts nothing"):
         token_windows("abc", letters, 1, None)
-
-
-def test_built_in_text_is_long_english() -> None:
-    text = built_in_text()
-    assert len(text) > 300_000
-    assert text.count(" the ") > 3000
