@@ -45,7 +45,7 @@ class LiftLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., outputs)``, in the dtype of `x`."""
         wide = torch.promote_types(x.dtype, torch.float32)
-        return self.forward_whitened(self.whitening.apply(x.to(wide))).to(x.dtype)
+        return self.forward_whitened(self.whitening.activations(x.to(wide))).to(x.dtype)
 
     def forward_whitened(self, x: torch.Tensor) -> torch.Tensor:
         """The same for activations already whitened; on the identity it returns the weights."""

@@ -73,8 +73,8 @@ def load_original(model: str) -> tuple[nn.Module, Any]:
     source = open_source(model)
     with tempfile.TemporaryDirectory() as scratch:
         source.save_assets(Path(scratch))
-        network = empty_model(load_config(Path(scratch)))
         tokenizer = load_tokenizer(Path(scratch))
+    network = empty_model(source.config)
     tensors = {name: source.tensor(name) for name in source.tensor_names()}
     return _filled(network, tensors, model), tokenizer
 

@@ -72,7 +72,7 @@ def _quantise_layer(
     on_progress: Callable[[int], None] | None,
 ) -> PackedMatrix:
     try:
-        whitened = whitening.apply(weight.float())
+        whitened = whitening.weights(weight.float())
         return quantise_matrix(whitened, recipe.code, recipe.axis, on_progress=on_progress)
     except LiftError as error:
         raise LiftError(f"layer {name}: {error}") from None

@@ -85,3 +85,14 @@ def encode(
             if on_progress:
                 on_progress(len(bits) * weights)
     return np.concatenate(done) if done else np.empty((0, groups * code.lifted), np.uint8)
+
+
+def encode_one(target: Floats, code: LiftCode) -> Bits:
+    """Bits for one stream, uint8 ``(G*D,)``: `encode` without threads, for column after column."""
+    weights = len(target)
+    groups = stream_groups(weights, code)
+    padded = np.zeros((1, groups * code.group), np.float32)
+    padded[0, :weights] = target
+    search = viterbi.encode_streams if code.overlap else _encode_blocks
+    bits: Bits = search(padded, weights, code, None)[0]
+    return bits

@@ -78,10 +78,12 @@ class Source(ABC):
     Attributes:
         name: what the user called it.
         linears: linear layers of the blocks, in order.
+        config: the model's transformers config.
     """
 
     name: str
     linears: list[str]
+    config: Any
 
     @abstractmethod
     def tensor_names(self) -> list[str]:
@@ -117,11 +119,11 @@ class SafetensorsSource(Source):
         self._folder = folder
         if not (folder / "config.json").is_file():
             raise LiftError(f"{folder} holds no config.json: not a Hugging Face model directory")
-        self._config = load_config(folder)
-        if getattr(self._config, "quantization_config", None) is not None:
+        self.config = load_config(folder)
+        if getattr(self.config, "quantization_config", None) is not None:
             raise LiftError(f"{folder} holds quantised weights; give the original model")
         self._where = self._index()
-        model = empty_model(self._config)
+        model = empty_model(self.config)
         self.linears = block_linears(model)
         if not self.linears:
             raise LiftError(f"{folder}: the model has no linear layers in numbered blocks")
@@ -137,7 +139,7 @@ class SafetensorsSource(Source):
         self._where = {name: file for name, file in self._where.items() if name in expected}
         for name, parameter in expected.items():
             if name not in self._where:
-                if name in tied and self._config.tie_word_embeddings:
+                if name in tied and self.config.tie_word_embeddings:
                     continue
                 raise LiftError(
                     f"{self._folder}: the files hold no tensor {name}, which the model needs"
@@ -209,7 +211,7 @@ class GgufSource(Source):
         model.is_quantized = False
         if hasattr(model.config, "quantization_config"):
             del model.config.quantization_config
-        self._config = model.config
+        self.config = model.config
         self._generation = model.generation_config
         self._tensors: dict[str, torch.Tensor] = model.state_dict()
         if model.config.tie_word_embeddings:
@@ -226,7 +228,7 @@ class GgufSource(Source):
         return _fingerprint([Path(self.name)])
 
     def save_assets(self, folder: Path) -> None:
-        self._config.save_pretrained(folder)
+        self.config.save_pretrained(folder)
         self._generation.save_pretrained(folder)
         self._tokenizer.save_pretrained(folder)
 

@@ -1,8 +1,9 @@
-"""Whitening: a random orthogonal basis in which weights look like Gaussian noise.
+"""Whitening: a basis in which weights look like Gaussian noise and their errors cost little.
 
-``T = P1 (x) P2`` with small orthogonal factors (LiftQuant section 3.2; random orthogonal factors
-to begin with). The layer computes ``W x = (W T)(T^-1 x)``, and T being orthogonal, ``T^-1 x`` for a
-vector x is the row vector ``x^T T``: weights and activations go through the same function.
+``T = diag(s1) (P1 (x) P2)``: orthogonal Kronecker factors that mix the inputs (LiftQuant, arXiv
+2606.04050, section 3.2; random orthogonal to begin with), and a scale per input that moves
+precision to the inputs that carry most. The layer computes ``W x = (W T^-1)(T x)``; layers that
+read the same activations share one T, so that it is applied once for all of them.
 """
 
 import math
@@ -13,13 +14,24 @@ import torch
 
 from algo.errors import LiftError
 
+_LEAST_SCALE = 1e-6  # of an input; far below any that is chosen
+
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """Orthogonal Kronecker factors, float32: `left` is ``(a, a)``, `right` ``(b, b)``, n = a*b."""
+    """The transform of one input.
+
+    Attributes:
+        left, right: orthogonal factors, float32 ``(a, a)`` and ``(b, b)``, n = a*b inputs.
+        pre: what activations are multiplied by first, bfloat16 ``(n,)``, all positive; None for 1.
+
+    Raises:
+        LiftError: a factor is not square or not orthogonal, or `pre` does not fit.
+    """
 
     left: torch.Tensor
     right: torch.Tensor
+    pre: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         for side, factor in (("left", self.left), ("right", self.right)):
@@ -35,23 +47,47 @@ class Whitening:
                     f"whitening: {side} factor is not orthogonal (off by {drift:.2g}); "
                     "its inverse would not be its transpose"
                 )
+        if self.pre is None:
+            return
+        if self.pre.dtype != torch.bfloat16 or self.pre.shape != (self.size,):
+            raise LiftError(
+                f"whitening: input scales are {self.pre.dtype} of shape {tuple(self.pre.shape)}; "
+                f"{self.size} inputs need bfloat16 of shape ({self.size},)"
+            )
+        if not bool(((self.pre > _LEAST_SCALE) & (self.pre < 1 / _LEAST_SCALE)).all()):
+            raise LiftError(
+                f"whitening: an input scale is not between {_LEAST_SCALE:g} and "
+                f"{1 / _LEAST_SCALE:g}: the scales are corrupt"
+            )
 
     @property
     def size(self) -> int:
         """n, the layer's inputs."""
         return len(self.left) * len(self.right)
 
-    def apply(self, rows: torch.Tensor) -> torch.Tensor:
-        """``rows @ T`` for rows of shape ``(..., n)``: weights, or activations as row vectors."""
+    def activations(self, rows: torch.Tensor) -> torch.Tensor:
+        """``T x`` for activations x as rows of shape ``(..., n)``."""
+        return self._rotate(rows if self.pre is None else rows * self.pre.to(rows))
+
+    def weights(self, rows: torch.Tensor) -> torch.Tensor:
+        """``W T^-1`` for weights of shape ``(..., n)``."""
+        return self._rotate(rows if self.pre is None else rows / self.pre.to(rows))
+
+    def undo(self, rows: torch.Tensor) -> torch.Tensor:
+        """``W' T``: decoded weights ``(..., n)`` back in the layer's own basis."""
+        left, right = self.left.to(rows), self.right.to(rows)
+        square = rows.reshape(*rows.shape[:-1], len(left), len(right))
+        plain = (left @ square @ right.T).reshape(rows.shape)
+        return plain if self.pre is None else plain * self.pre.to(rows)
+
+    def hessian(self, hessian: torch.Tensor) -> torch.Tensor:
+        """``T H T^T``, the ``(n, n)`` second moment of whitened activations."""
+        return self.activations(self.activations(hessian).T)
+
+    def _rotate(self, rows: torch.Tensor) -> torch.Tensor:
         left, right = self.left.to(rows), self.right.to(rows)
         square = rows.reshape(*rows.shape[:-1], len(left), len(right))
         return (left.T @ square @ right).reshape(rows.shape)
-
-    def undo(self, rows: torch.Tensor) -> torch.Tensor:
-        """``rows @ T^-1``: decoded weights back in the layer's own basis."""
-        left, right = self.left.to(rows), self.right.to(rows)
-        square = rows.reshape(*rows.shape[:-1], len(left), len(right))
-        return (left @ square @ right.T).reshape(rows.shape)
 
 
 def factor_sizes(n: int) -> tuple[int, int]:
@@ -77,3 +113,22 @@ def no_whitening(n: int) -> Whitening:
     """The identity, for layers to be kept in their own basis."""
     a, b = factor_sizes(n)
     return Whitening(torch.eye(a), torch.eye(b))
+
+
+def input_scales(
+    activations: torch.Tensor, weights: torch.Tensor, power: float = 0.25
+) -> torch.Tensor:
+    """Scales that share the spread between activations and weights (as AWQ, Lin et al. 2024).
+
+    Args:
+        activations: mean square of every input, ``(n,)``.
+        weights: mean square of every column of the weights that read it, ``(n,)``.
+        power: 0 leaves all to the rotation, 1 makes the activations even.
+
+    Returns:
+        bfloat16 ``(n,)`` with geometric mean 1, for `Whitening.pre`.
+    """
+    floor = 1e-4
+    a, w = (x.double() + floor * x.double().mean() + 1e-30 for x in (activations, weights))
+    logs = -0.5 * power * torch.log(a / w)
+    return (logs - logs.mean()).exp().to(torch.bfloat16)

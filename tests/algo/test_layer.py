@@ -12,7 +12,7 @@ def make(axis: Axis = "out", bias: bool = False, digits: object = None) -> LiftL
     rng = np.random.default_rng(0)
     weights = torch.from_numpy(rng.standard_normal((40, 96)).astype("f"))
     whitening = random_whitening(96, 1)
-    matrix = quantise_matrix(whitening.apply(weights), CODES["LQ-12/5+9"], axis)
+    matrix = quantise_matrix(whitening.weights(weights), CODES["LQ-12/5+9"], axis)
     offset = torch.from_numpy(rng.standard_normal(40).astype("f")) if bias else None
     return LiftLinear(matrix, whitening, offset, digits)  # type: ignore[arg-type]
 

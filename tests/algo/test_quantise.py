@@ -29,7 +29,7 @@ def test_checkpoint_is_bit_identical_to_what_was_encoded(
     assert list(made.manifest.layers) == source.linears
     for layer in source.linears[:3]:
         weight = source.tensor(f"{layer}.weight")
-        whitened = random_whitening(weight.shape[1], 7).apply(weight)
+        whitened = random_whitening(weight.shape[1], 7).weights(weight)
         direct = quantise_matrix(whitened, CODES[name], axis)
         stored = made.matrix(layer)
         assert np.array_equal(stored.words, direct.words)

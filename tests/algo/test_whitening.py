@@ -20,15 +20,15 @@ def test_transform_is_the_kronecker_product(n: int, seed: int) -> None:
     whitening = random_whitening(n, seed)
     rows = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, n)))
     t = torch.kron(whitening.left.double(), whitening.right.double())
-    torch.testing.assert_close(whitening.apply(rows), rows @ t, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(whitening.undo(whitening.apply(rows)), rows, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(whitening.weights(rows), rows @ t, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(whitening.undo(whitening.weights(rows)), rows, rtol=1e-5, atol=1e-5)
 
 
 def test_layer_output_is_unchanged_by_whitening() -> None:
     whitening = random_whitening(96, 5)
     rng = np.random.default_rng(1)
     weights, x = torch.tensor(rng.normal(size=(40, 96))), torch.tensor(rng.normal(size=(7, 96)))
-    product = whitening.apply(x) @ whitening.apply(weights).T
+    product = whitening.activations(x) @ whitening.weights(weights).T
     torch.testing.assert_close(product, x @ weights.T, rtol=1e-5, atol=1e-5)
 
 
@@ -40,7 +40,7 @@ def test_whitening_depends_on_seed_and_size_only() -> None:
 def test_spiky_weights_come_out_nearly_gaussian() -> None:
     spiky = torch.zeros(576, 576)
     spiky.fill_diagonal_(1.0)  # kurtosis 576
-    white = random_whitening(576, 0).apply(spiky)
+    white = random_whitening(576, 0).weights(spiky)
     kurtosis = white.pow(4).mean() / white.square().mean().square()
     # a product of two Gaussian entries has kurtosis 9; a row of many weights sums towards 3
     assert 3 < kurtosis < 10
@@ -48,7 +48,7 @@ def test_spiky_weights_come_out_nearly_gaussian() -> None:
 
 def test_no_whitening_changes_nothing() -> None:
     rows = torch.from_numpy(np.random.default_rng(2).standard_normal((5, 30)).astype(np.float32))
-    assert torch.equal(no_whitening(30).apply(rows), rows)
+    assert torch.equal(no_whitening(30).weights(rows), rows)
 
 
 def test_factors_that_are_not_orthogonal_are_refused() -> None:

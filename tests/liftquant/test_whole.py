@@ -21,7 +21,7 @@ def test_real_weights_decode_alike_three_ways(
 ) -> None:
     weight = open_source(str(real_gguf)).tensor("model.layers.3.self_attn.k_proj.weight")
     code = load_code(name)
-    whitened = random_whitening(576, 1).apply(weight)
+    whitened = random_whitening(576, 1).weights(weight)
     matrix = quantise_matrix(whitened, code, axis)
     error = (matrix.dequantise() - whitened).square().sum() / whitened.square().sum()
     # whitened weights are near enough to Gaussian for the code to do on them as on N(0, 1)
