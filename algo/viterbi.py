@@ -13,6 +13,8 @@ same at both ends, and leaves which one open:
   pass with free start, until the bound passes the best closed path.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ from algo.code import LiftCode
 
 SEAM_WINDOWS = 20  # windows on either side of the seam that the first pass looks at
 EXACT_WEIGHTS = 64  # in streams this short the seam is never far away
+_TABLES_KEPT = 8  # codes whose tables stay in memory; at most 5 MB each
 _RENORMALISE = 128  # steps after which the least cost is subtracted, to keep float32 exact enough
 _INFINITE = np.float32(1e30)
 
@@ -191,14 +194,33 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
         _write_bits(best, shifts, bits[s])
 
 
+@lru_cache(_TABLES_KEPT)
+def _shipped_tables(code: LiftCode) -> tuple[Floats, Floats]:
+    """Both tables of a code's own taps: a caller with one stream at a time makes them once."""
+    tables = _tables(code, None)
+    for table in tables:
+        table.setflags(write=False)
+    return tables
+
+
+def _tables(code: LiftCode, taps: npt.NDArray[np.float64] | None) -> tuple[Floats, Floats]:
+    plain = window_values(code, taps)
+    return plain, _trellis(plain, np.array(code.shifts, np.int64))
+
+
 def _run(
-    targets: Floats, weights: int, code: LiftCode, plain: Floats, exact: bool
+    targets: Floats,
+    weights: int,
+    code: LiftCode,
+    taps: npt.NDArray[np.float64] | None,
+    exact: bool,
 ) -> npt.NDArray[np.uint8]:
+    plain, trellis = _shipped_tables(code) if taps is None else _tables(code, taps)
     shifts = np.array(code.shifts, np.int64)
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)
     _encode(
-        np.ascontiguousarray(targets, np.float32), weights, _trellis(plain, shifts), plain, shifts,
+        np.ascontiguousarray(targets, np.float32), weights, trellis, plain, shifts,
         code.window, seam_groups * code.group, exact, bits,
     )  # fmt: skip
     return bits
@@ -222,9 +244,9 @@ def encode_streams(
         uint8 0/1 of shape ``(streams, G*D)``.
     """
     exact = targets.shape[1] <= EXACT_WEIGHTS
-    return _run(targets, weights, code, window_values(code, taps), exact)
+    return _run(targets, weights, code, taps, exact)
 
 
 def encode_streams_exactly(targets: Floats, weights: int, code: LiftCode) -> npt.NDArray[np.uint8]:
     """As `encode_streams`, proved nearest among all codewords; slower by the states it must try."""
-    return _run(targets, weights, code, window_values(code), exact=True)
+    return _run(targets, weights, code, None, exact=True)
