@@ -78,6 +78,11 @@ def encode(
     if count < 1:
         raise LiftError(f"workers={count}: at least one is needed")
     pieces = [p for p in np.array_split(padded, count * _PIECES) if len(p)]
+    if len(pieces) == 1:  # a thread for one stream would cost as much as a short stream does
+        bits = search(pieces[0], weights, code, taps)
+        if on_progress:
+            on_progress(len(bits) * weights)
+        return bits
     done = []
     with ThreadPoolExecutor(count) as pool:
         for bits in pool.map(lambda piece: search(piece, weights, code, taps), pieces):

@@ -13,15 +13,18 @@ same at both ends, and leaves which one open:
   pass with free start, until the bound passes the best closed path.
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from algo.code import LiftCode
+from algo.trellis import forward, trace
 
 SEAM_WINDOWS = 20  # windows on either side of the seam that the first pass looks at
 EXACT_WEIGHTS = 64  # in streams this short the seam is never far away
-_RENORMALISE = 128  # steps after which the least cost is subtracted, to keep float32 exact enough
+_TABLES_KEPT = 8  # codes whose tables stay in memory; at most 5 MB each
 _INFINITE = np.float32(1e30)
 
 Floats = npt.NDArray[np.float32]
@@ -43,74 +46,11 @@ def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -
 
 
 def _trellis(values: Floats, shifts: npt.NDArray[np.int64]) -> Floats:
-    """Window values, the bits that each step drops moved to the front for unit-stride loops."""
-    out = np.empty_like(values)
+    """Window values, the bits that each step drops moved to the front, and a row of zeros."""
+    out = np.zeros((len(values) + 1, values.shape[1]), np.float32)
     for i, shift in enumerate(shifts):
         out[i] = values[i].reshape(-1, 1 << shift).T.reshape(-1)
     return out
-
-
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _compete(entering, values, target, weight, low, cost, choice):  # type: ignore[no-untyped-def]
-    """One of the paths that meet in each state: keep it where it costs less. Compiles to SIMD."""
-    for q in range(len(cost)):
-        miss = target - values[q]
-        total = entering[q] + weight * (miss * miss)
-        old = cost[q]
-        better = total < old
-        cost[q] = total if better else old
-        choice[q] = low if better else choice[q]
-
-
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _copy(source, out):  # type: ignore[no-untyped-def]
-    for q in range(len(source)):
-        out[q] = source[q]
-
-
-@numba.njit(nogil=True, fastmath=True, cache=True)
-def _forward(  # type: ignore[no-untyped-def]
-    target, weighted, first, steps, values, shifts, window, cost, entering, dropped
-):
-    """Extend `cost` (by state) over `steps` steps from position `first`; record choices."""
-    group = len(shifts)
-    length = len(target)
-    for k in range(steps):
-        t = (first + k) % length
-        i = t % group
-        before, shift = shifts[i - 1], shifts[i]
-        runs = 1 << max(0, window - shift - before)
-        states = 1 << (window - shift)
-        mask = (1 << (window - before)) - 1
-        x = target[t]
-        weight = np.float32(1.0) if t < weighted else np.float32(0.0)
-        fresh = cost[len(cost) // 2 :][:states]
-        choice = dropped[k]
-        fresh[:] = _INFINITE
-        for low in range(1 << shift):
-            _copy(cost[low & mask :: 1 << shift][:runs], entering)
-            column = values[i, low * states : (low + 1) * states]
-            filled = runs
-            while filled < states:  # the same states lead to every value of the fresh bits
-                _copy(entering[:filled], entering[filled:])
-                filled *= 2
-            _compete(entering[:states], column, x, weight, np.uint8(low), fresh, choice[:states])
-        _copy(fresh, cost)
-        if k % _RENORMALISE == _RENORMALISE - 1:
-            least = cost[:states].min()
-            for state in range(states):
-                cost[state] -= least
-
-
-@numba.njit(nogil=True, cache=True)
-def _trace(state, first, steps, length, shifts, window, dropped, path):  # type: ignore[no-untyped-def]
-    """Follow recorded choices back from `state`, filling `path`; return the first state."""
-    group = len(shifts)
-    for k in range(steps - 1, -1, -1):
-        i = ((first + k) % length) % group
-        path[k] = (state << shifts[i]) | dropped[k, state]
-        state = path[k] & ((1 << (window - shifts[i - 1])) - 1)
-    return state
 
 
 @numba.njit(nogil=True, cache=True)
@@ -128,8 +68,8 @@ def _closed(target, weighted, state, values, shifts, window, cost, entering, dro
     """Best path that starts and ends in `state`; fills `path`."""
     cost[:] = _INFINITE
     cost[state] = 0
-    _forward(target, weighted, 0, len(target), values, shifts, window, cost, entering, dropped)
-    _trace(state, 0, len(target), len(target), shifts, window, dropped, path)
+    forward(target, weighted, 0, len(target), values, shifts, window, cost, entering, dropped)
+    trace(state, 0, len(target), len(target), shifts, window, dropped, path)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -145,8 +85,8 @@ def _squared_error(target, weighted, path, plain):  # type: ignore[no-untyped-de
 def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits):  # type: ignore[no-untyped-def]
     length = targets.shape[1]
     widest = 1 << (window - shifts.min())
-    cost = np.empty(2 * widest, np.float32)  # second half: the step being computed
-    entering = np.empty(widest, np.float32)
+    cost = np.empty(widest, np.float32)
+    entering = np.empty(1 << window, np.float32)
     dropped = np.empty((max(length, 2 * seam), widest), np.uint8)
     path = np.empty(max(length, 2 * seam), np.int64)
     best = np.empty(length, np.int64)
@@ -156,16 +96,16 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
         # the stretch around the seam, free at both ends, says which state to close the stream in
         first = (-seam) % length
         cost[:] = 0
-        _forward(target, weighted, first, 2 * seam, values, shifts, window, cost, entering, dropped)
+        forward(target, weighted, first, 2 * seam, values, shifts, window, cost, entering, dropped)
         ends = 1 << (window - shifts[(seam - 1) % len(shifts)])
-        _trace(np.argmin(cost[:ends]), first, 2 * seam, length, shifts, window, dropped, path)
+        trace(np.argmin(cost[:ends]), first, 2 * seam, length, shifts, window, dropped, path)
         state = path[seam] & (states - 1)
         _closed(target, weighted, state, values, shifts, window, cost, entering, dropped, best)
         if exact:
             least = _squared_error(target, weighted, best, plain)
             cost[:] = 0
-            _forward(target, weighted, 0, length, values, shifts, window, cost, entering, dropped)
-            _trace(np.argmin(cost[:states]), 0, length, length, shifts, window, dropped, path)
+            forward(target, weighted, 0, length, values, shifts, window, cost, entering, dropped)
+            trace(np.argmin(cost[:states]), 0, length, length, shifts, window, dropped, path)
             # what renormalising took off is the same for every state: the free optimum restores it
             offset = _squared_error(target, weighted, path, plain) - cost[:states].min()
             bound = cost[:states].astype(np.float64) + offset
@@ -191,14 +131,33 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
         _write_bits(best, shifts, bits[s])
 
 
+@lru_cache(_TABLES_KEPT)
+def _shipped_tables(code: LiftCode) -> tuple[Floats, Floats]:
+    """Both tables of a code's own taps: a caller with one stream at a time makes them once."""
+    tables = _tables(code, None)
+    for table in tables:
+        table.setflags(write=False)
+    return tables
+
+
+def _tables(code: LiftCode, taps: npt.NDArray[np.float64] | None) -> tuple[Floats, Floats]:
+    plain = window_values(code, taps)
+    return plain, _trellis(plain, np.array(code.shifts, np.int64))
+
+
 def _run(
-    targets: Floats, weights: int, code: LiftCode, plain: Floats, exact: bool
+    targets: Floats,
+    weights: int,
+    code: LiftCode,
+    taps: npt.NDArray[np.float64] | None,
+    exact: bool,
 ) -> npt.NDArray[np.uint8]:
+    plain, trellis = _shipped_tables(code) if taps is None else _tables(code, taps)
     shifts = np.array(code.shifts, np.int64)
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)
     _encode(
-        np.ascontiguousarray(targets, np.float32), weights, _trellis(plain, shifts), plain, shifts,
+        np.ascontiguousarray(targets, np.float32), weights, trellis, plain, shifts,
         code.window, seam_groups * code.group, exact, bits,
     )  # fmt: skip
     return bits
@@ -222,9 +181,9 @@ def encode_streams(
         uint8 0/1 of shape ``(streams, G*D)``.
     """
     exact = targets.shape[1] <= EXACT_WEIGHTS
-    return _run(targets, weights, code, window_values(code, taps), exact)
+    return _run(targets, weights, code, taps, exact)
 
 
 def encode_streams_exactly(targets: Floats, weights: int, code: LiftCode) -> npt.NDArray[np.uint8]:
     """As `encode_streams`, proved nearest among all codewords; slower by the states it must try."""
-    return _run(targets, weights, code, window_values(code), exact=True)
+    return _run(targets, weights, code, None, exact=True)

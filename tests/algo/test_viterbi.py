@@ -1,10 +1,12 @@
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from algo import viterbi
 from algo.code import LiftCode
 from algo.decode import decode_bits
 from algo.shipped import load_code, shipped_codes
@@ -102,3 +104,27 @@ def test_extreme_targets_reach_the_extreme_codewords(target: float) -> None:
     error = squared_errors(targets, bits, code)
     for fixed in (np.zeros_like(bits), np.ones_like(bits)):
         assert error <= squared_errors(targets, fixed, code) * (1 + 1e-6)
+
+
+def test_kept_tables_belong_to_their_code() -> None:
+    """Codes of one geometry take turns, with taps of their own in between; each gets its own."""
+    rng = np.random.default_rng(5)
+    targets = rng.standard_normal((2, 80)).astype(np.float32)
+    codes = [random_code(2, 1, 6, seed=seed) for seed in range(12)]  # more than are kept
+    alone = [encode_streams_exactly(targets, 80, code) for code in codes]
+    for _ in range(2):
+        for code, bits in zip(codes, alone, strict=True):
+            encode_streams(targets, 80, code, rng.standard_normal(code.window_taps.shape))
+            assert np.array_equal(encode_streams_exactly(targets, 80, code), bits)
+    with ThreadPoolExecutor(4) as pool:
+        again = pool.map(lambda code: encode_streams_exactly(targets, 80, code), codes)
+        assert all(np.array_equal(a, b) for a, b in zip(again, alone, strict=True))
+
+
+def test_tables_are_made_once_for_equal_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(viterbi, "window_values", lambda *a: made.append(a) or window_values(*a))
+    targets = np.zeros((1, 20), np.float32)
+    for _ in range(3):
+        encode_streams(targets, 20, random_code(2, 1, 5, seed=987))
+    assert len(made) == 1
