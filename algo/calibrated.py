@@ -7,12 +7,13 @@ the output it had in the original model, as far as its drifted input can still g
 """
 
 import copy
+import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -24,7 +25,6 @@ from algo.search import default_workers
 from algo.staged import Hidden, StagedModel
 from algo.whitening import Whitening, input_scales
 
-Floats64 = npt.NDArray[np.float64]
 Report = Callable[[int, str], None]
 
 
@@ -46,6 +46,17 @@ class Calibration:
     damping: float = DAMPING
     batch: int = 4
 
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON values; windows by their hash."""
+        tokens = hashlib.sha256(self.windows.numpy().tobytes()).hexdigest()
+        return {
+            "windows": tokens,
+            "shape": list(self.windows.shape),
+            "scaling": self.scaling,
+            "drift": self.drift,
+            "damping": self.damping,
+        }
+
 
 @dataclass(frozen=True)
 class QuantisedBlock:
@@ -62,6 +73,41 @@ class QuantisedBlock:
     groups: list[list[str]]
     whitenings: Mapping[str, Whitening]
     errors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Second moments of a layer's input x, and x0, the same in the original model.
+
+    Attributes:
+        hessian: ``E[x x^T]``, float64 ``(n, n)``.
+        drift: ``E[(x0 - x) x^T]``.
+        tokens: how many they were taken over.
+    """
+
+    hessian: torch.Tensor
+    drift: torch.Tensor
+    tokens: int
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.hessian + other.hessian, self.drift + other.drift, self.tokens + other.tokens
+        )
+
+    def mean(self) -> "Moments":
+        """Sums over tokens as means."""
+        return replace(self, hessian=self.hessian / self.tokens, drift=self.drift / self.tokens)
+
+    def making_good(self, weight: torch.Tensor, damping: float) -> torch.Tensor:
+        """What to add to the weights so that x gives what x0 gave, in the least squares."""
+        full = torch.from_numpy(damped(self.hessian.numpy(), damping))
+        added: torch.Tensor = torch.linalg.solve(full, (weight @ self.drift).T).T
+        return added
+
+    def relative_error(self, error: torch.Tensor, weight: torch.Tensor) -> float:
+        """``tr(D H D^T) / tr(W H W^T)``."""
+        size = proxy_error(weight.numpy(), self.hessian.numpy())
+        return proxy_error(error.numpy(), self.hessian.numpy()) / size if size else 0.0
 
 
 class CalibratedBlocks:
@@ -94,44 +140,46 @@ class CalibratedBlocks:
         whitenings: dict[str, Whitening] = {}
         errors: dict[str, float] = {}
         for members in groups:
-            hessian, cross = self._statistics(name, block, original, members[0])
+            moments = self._moments(name, block, original, members[0])
             modules = {m: block.get_submodule(m.removeprefix(f"{name}.")) for m in members}
-            real = {m: module.weight.double() for m, module in modules.items()}  # type: ignore[operator]
-            whitening = self._whitening(hessian, real.values())
+            real = {m: _weight(module).double() for m, module in modules.items()}
+            whitening = self._whitening(moments, real.values())
             whitenings[members[0]] = whitening
-            make_good = np.linalg.solve(damped(hessian, self._calibration.damping), cross.T).T
 
             def one(
-                layer: str, weight: torch.Tensor,
-                hessian: Floats64 = hessian, whitening: Whitening = whitening,
-                make_good: Floats64 = make_good,
+                layer: str, moments: Moments = moments, whitening: Whitening = whitening,
+                real: Mapping[str, torch.Tensor] = real,
             ) -> PackedMatrix:  # fmt: skip
-                target = weight + self._calibration.drift * (
-                    weight @ torch.from_numpy(make_good)
+                named = None if report is None else partial(_under, report, layer)
+                return self._layer(
+                    layer, real[layer], moments, whitening, codes[layer], axis, named
                 )
-                try:
-                    return quantise_with_feedback(
-                        whitening.weights(target),
-                        whitening.hessian(torch.from_numpy(hessian)).numpy(),
-                        codes[layer],
-                        axis,
-                        self._calibration.damping,
-                        None if report is None else lambda n: report(n, layer),
-                    )
-                except LiftError as error:
-                    raise LiftError(f"layer {layer}: {error}") from None
 
             with ThreadPoolExecutor(default_workers()) as pool:
-                made = dict(zip(members, pool.map(one, members, real.values()), strict=True))
+                made = dict(zip(members, pool.map(one, members), strict=True))
             for layer, matrix in made.items():
                 dense = whitening.undo(matrix.dequantise().double())
-                error = (dense - real[layer]).numpy()
-                size = proxy_error(real[layer].numpy(), hessian)
-                errors[layer] = proxy_error(error, hessian) / size if size else 0.0
+                errors[layer] = moments.relative_error(dense - real[layer], real[layer])
                 modules[layer].weight = nn.Parameter(dense.float(), requires_grad=False)
             matrices |= made
         self._advance(name, block, original)
         return QuantisedBlock(matrices, groups, whitenings, errors)
+
+    def _layer(
+        self, layer: str, weight: torch.Tensor, moments: Moments, whitening: Whitening,
+        code: LiftCode, axis: Axis, report: Callable[[int], None] | None,
+    ) -> PackedMatrix:  # fmt: skip
+        settings = self._calibration
+        target = weight
+        if settings.drift:
+            target = weight + settings.drift * moments.making_good(weight, settings.damping)
+        hessian = whitening.hessian(moments.hessian).numpy()
+        try:
+            return quantise_with_feedback(
+                whitening.weights(target), hessian, code, axis, settings.damping, report
+            )
+        except LiftError as error:
+            raise LiftError(f"layer {layer}: {error}") from None
 
     def replay(self, name: str, dense: Mapping[str, torch.Tensor]) -> None:
         """Carry the text through a block quantised before, given its dequantised weights."""
@@ -142,29 +190,22 @@ class CalibratedBlocks:
             module.weight = nn.Parameter(weight, requires_grad=False)
         self._advance(name, block, original)
 
-    def _statistics(
-        self, name: str, block: nn.Module, original: nn.Module, layer: str
-    ) -> tuple[Floats64, Floats64]:
-        """``E[x x^T]`` and ``E[(x0 - x) x^T]``: x is the layer's input, x0 the original's."""
+    def _moments(self, name: str, block: nn.Module, original: nn.Module, layer: str) -> Moments:
         inputs = self._staged.layer_inputs
-        hessian = cross = 0.0
-        tokens = 0
+        sums: Moments | None = None
         for state, was in zip(self._hidden, self._original, strict=True):
             x = inputs(name, block, layer, state)
-            hessian = hessian + (x.T @ x).double()
-            if self._calibration.drift:
-                x0 = inputs(name, original, layer, was)
-                cross = cross + ((x0 - x).T @ x).double()
-            tokens += len(x)
-        if not isinstance(hessian, torch.Tensor):
-            raise LiftError("no calibration text was given")
-        second = cross if isinstance(cross, torch.Tensor) else torch.zeros_like(hessian)
-        return (hessian / tokens).numpy(), (second / tokens).numpy()
+            x0 = inputs(name, original, layer, was) if self._calibration.drift else x
+            part = Moments((x.T @ x).double(), ((x0 - x).T @ x).double(), len(x))
+            sums = part if sums is None else sums + part
+        if sums is None:
+            raise LiftError("the calibration text is empty; give a longer one")
+        return sums.mean()
 
-    def _whitening(self, hessian: Floats64, weights: Iterable[torch.Tensor]) -> Whitening:
+    def _whitening(self, moments: Moments, weights: Iterable[torch.Tensor]) -> Whitening:
         stacked = torch.cat(list(weights))
         scales = input_scales(
-            torch.from_numpy(hessian.diagonal().copy()),
+            moments.hessian.diagonal(),
             stacked.square().mean(dim=0),
             self._calibration.scaling,
         )
@@ -177,3 +218,13 @@ class CalibratedBlocks:
             if self._calibration.drift:
                 self._original = [self._staged.run(name, original, x) for x in self._original]
         self._staged.drop(name)
+
+
+def _weight(module: nn.Module) -> torch.Tensor:
+    weight = module.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def _under(report: Report, layer: str, weights: int) -> None:
+    report(weights, layer)

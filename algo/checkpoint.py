@@ -1,8 +1,10 @@
 """The checkpoint: a directory of safetensors files and one manifest, ``liftquant.json``.
 
     liftquant.json              format version, codes, layers, files with sizes and SHA-256
-    block-NNN.safetensors       NAME.words (uint32), NAME.scales (bfloat16) of a block's layers
-    whitening.safetensors       KEY.left, KEY.right (float32)
+    block-NNN.safetensors       NAME.words (uint32), NAME.scales (bfloat16) of a block's layers, and
+                                NAME.pre (bfloat16), the input scales of the layers that share the
+                                input of layer NAME
+    whitening.safetensors       KEY.left, KEY.right (float32), the rotations
     carried.safetensors         every other tensor of the model, as it was
     config.json, tokenizer.*    the model's own
 
@@ -27,7 +29,7 @@ from algo.files import read_json, write_json, written_aside
 from algo.matrix import Axis, PackedMatrix
 from algo.whitening import Whitening
 
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 MANIFEST = "liftquant.json"
 WHITENING = "whitening.safetensors"
 CARRIED = "carried.safetensors"
@@ -45,19 +47,25 @@ class FileEntry(_Strict):
 
 
 class LayerEntry(_Strict):
-    """One quantised linear layer."""
+    """One quantised linear layer.
+
+    `whitening` names the rotation, `pre` the layer under whose name the input scales are stored
+    (none: 1), `proxy_error` is what calibration measured, relative to the layer's output.
+    """
 
     shape: tuple[PositiveInt, PositiveInt]
     axis: Axis
     code: str
     whitening: str
+    pre: str | None = None
     file: str
+    proxy_error: float | None = None
 
 
 class Manifest(_Strict):
     """What `liftquant.json` holds."""
 
-    format: Literal[1]
+    format: Literal[2]
     source: str
     seed: int
     codes: dict[str, dict[str, Any]]
@@ -142,6 +150,23 @@ def read_matrix(path: Path, name: str, entry: LayerEntry, code: LiftCode) -> Pac
         )
     except LiftError as error:
         raise LiftError(f"{path}, layer {name}: {error}") from None
+
+
+def read_whitening(
+    path: Path, entry: LayerEntry, left: torch.Tensor, right: torch.Tensor
+) -> Whitening:
+    """The transform of a layer: a rotation, and input scales from the block's file.
+
+    Raises:
+        LiftError: the scales are missing or do not fit.
+    """
+    if entry.pre is None:
+        return Whitening(left, right)
+    scales = read_tensors(path, [f"{entry.pre}.pre"])[f"{entry.pre}.pre"]
+    try:
+        return Whitening(left, right, scales)
+    except LiftError as error:
+        raise LiftError(f"{path}, {entry.pre}.pre: {error}") from None
 
 
 class Checkpoint:
@@ -240,21 +265,23 @@ class Checkpoint:
         return read_matrix(self.folder / entry.file, name, entry, self.codes[entry.code])
 
     def whitenings(self) -> dict[str, Whitening]:
-        """Every whitening transform, by key."""
+        """The transform of every layer; layers that share an input share the object."""
         stored = self.tensors(WHITENING)
-        found: dict[str, Whitening] = {}
+        found: dict[tuple[str, str | None], Whitening] = {}
         for name, entry in self.manifest.layers.items():
             key = entry.whitening
-            if key not in found:
-                if f"{key}.left" not in stored or f"{key}.right" not in stored:
-                    raise LiftError(f"{self.folder / WHITENING}: no transform {key}")
-                found[key] = Whitening(stored[f"{key}.left"], stored[f"{key}.right"])
-            if found[key].size != entry.shape[1]:
+            if f"{key}.left" not in stored or f"{key}.right" not in stored:
+                raise LiftError(f"{self.folder / WHITENING}: no transform {key}")
+            pair = (key, entry.pre)
+            if pair not in found:
+                left, right = stored[f"{key}.left"], stored[f"{key}.right"]
+                found[pair] = read_whitening(self.folder / entry.file, entry, left, right)
+            if found[pair].size != entry.shape[1]:
                 raise LiftError(
-                    f"{self.folder / WHITENING}: transform {key} is for {found[key].size} inputs, "
+                    f"{self.folder / WHITENING}: transform {key} is for {found[pair].size} inputs, "
                     f"layer {name} has {entry.shape[1]}"
                 )
-        return found
+        return {n: found[e.whitening, e.pre] for n, e in self.manifest.layers.items()}
 
     def payload_bytes(self) -> dict[str, int]:
         """Bytes by kind: ``words``, ``scales``, ``whitening``, ``carried``, ``headers``.
@@ -269,7 +296,8 @@ class Checkpoint:
             total += entry.bytes
             kind = {WHITENING: "whitening", CARRIED: "carried"}.get(file)
             for name, tensor in self.tensors(file).items():
-                part = kind or name.rpartition(".")[2]
+                leaf = name.rpartition(".")[2]
+                part = kind or ("whitening" if leaf == "pre" else leaf)
                 if part not in kinds:
                     raise LiftError(f"{self.folder / file}: tensor {name} does not belong there")
                 kinds[part] += tensor.nbytes

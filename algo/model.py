@@ -10,7 +10,7 @@ from algo.activations import Digits
 from algo.checkpoint import CARRIED, MANIFEST, UNFINISHED, Checkpoint
 from algo.errors import LiftError
 from algo.layer import LiftLinear
-from algo.source import empty_model, load_config, open_source
+from algo.source import Source, empty_model, load_config, open_source
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -40,11 +40,11 @@ def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.M
     model = empty_model(load_config(checkpoint.folder))
     carried = checkpoint.tensors(CARRIED)
     whitenings = checkpoint.whitenings()
-    for name, entry in checkpoint.manifest.layers.items():
+    for name in checkpoint.manifest.layers:
         parent, _, leaf = name.rpartition(".")
         # the layer takes its bias with it, out of what is loaded into the rest of the model
         bias = carried.pop(f"{name}.bias", None)
-        layer = LiftLinear(checkpoint.matrix(name), whitenings[entry.whitening], bias, digits)
+        layer = LiftLinear(checkpoint.matrix(name), whitenings[name], bias, digits)
         setattr(model.get_submodule(parent), leaf, layer)
     return _filled(model, carried, str(checkpoint.folder))
 
@@ -66,17 +66,24 @@ def _filled(model: nn.Module, tensors: dict[str, torch.Tensor], where: str) -> n
     return model.eval()
 
 
-def load_original(model: str) -> tuple[nn.Module, Any]:
-    """An unquantised model and its tokenizer, from a directory, hub id or GGUF file."""
+def source_tokenizer(source: Source) -> Any:
+    """The tokenizer that comes with a source.
+
+    Raises:
+        LiftError: there is none that transformers can read.
+    """
     import tempfile
 
-    source = open_source(model)
     with tempfile.TemporaryDirectory() as scratch:
         source.save_assets(Path(scratch))
-        tokenizer = load_tokenizer(Path(scratch))
-    network = empty_model(source.config)
+        return load_tokenizer(Path(scratch))
+
+
+def load_original(model: str) -> tuple[nn.Module, Any]:
+    """An unquantised model and its tokenizer, from a directory, hub id or GGUF file."""
+    source = open_source(model)
     tensors = {name: source.tensor(name) for name in source.tensor_names()}
-    return _filled(network, tensors, model), tokenizer
+    return _filled(empty_model(source.config), tensors, model), source_tokenizer(source)
 
 
 def load_any(model: str, digits: Digits | None = None) -> tuple[nn.Module, Any]:

@@ -1,57 +1,73 @@
 """From a model to a checkpoint: whiten, encode, pack, store, block by block, resumable."""
 
-import re
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from algo import checkpoint
+from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock
 from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.files import read_json, unfinished_name, write_json
-from algo.matrix import Axis, PackedMatrix, quantise_matrix
+from algo.matrix import Axis, quantise_matrix
 from algo.packing import stream_groups
 from algo.source import Source
+from algo.staged import StagedModel, blocks_of
 from algo.whitening import Whitening, random_whitening
 
-_BLOCK = re.compile(r"(?:^|\.)(\d+)\.")
+Report = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to quantise: one code, one axis, the seed of the whitening."""
+    """How to quantise.
+
+    Attributes:
+        code: of every layer that `layer_codes` does not name.
+        axis: direction of the streams.
+        seed: of the whitening.
+        calibration: text and settings for error feedback; None rounds to the nearest codeword.
+        layer_codes: codes of single layers, as an allocation gives them.
+    """
 
     code: LiftCode
     axis: Axis = "out"
     seed: int = 0
+    calibration: Calibration | None = None
+    layer_codes: Mapping[str, LiftCode] = field(default_factory=dict)
+
+    def code_of(self, layer: str) -> LiftCode:
+        return self.layer_codes.get(layer, self.code)
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON values."""
+        return {
+            "code": self.code.sha256,
+            "axis": self.axis,
+            "seed": self.seed,
+            "calibration": None if self.calibration is None else self.calibration.settings(),
+            "layer_codes": {name: code.sha256 for name, code in self.layer_codes.items()},
+        }
 
 
 def whitening_key(inputs: int) -> str:
-    """Layers of as many inputs share one transform, so it costs nothing per layer."""
+    """Layers of as many inputs share one rotation, so it costs nothing per layer."""
     return f"in{inputs}"
 
 
-def _block_files(names: list[str]) -> dict[str, list[str]]:
-    """Layers by the file of their block; a block is everything up to a name's first number."""
-    blocks: dict[str, list[str]] = {}
-    for name in names:
-        match = _BLOCK.search(name)
-        blocks.setdefault(name[: match.end()] if match else "", []).append(name)
-    return {f"block-{i:03d}.safetensors": members for i, members in enumerate(blocks.values())}
-
-
-def _check_widths(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
+def _check_layers(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
     """Shapes of all layers; every layer is looked at before any work is done."""
     shapes = {}
     for name, weight in source.linear_weights():
         rows, columns = weight.shape
         try:
-            stream_groups(columns if recipe.axis == "in" else rows, recipe.code)
+            stream_groups(columns if recipe.axis == "in" else rows, recipe.code_of(name))
         except LiftError as error:
             raise LiftError(f"layer {name} ({rows}x{columns}): {error}") from None
         if not bool(torch.isfinite(weight).all()):
@@ -61,21 +77,10 @@ def _check_widths(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
                 "repair the model, NaN and infinity cannot be quantised"
             )
         shapes[name] = (rows, columns)
+    for name in recipe.layer_codes:
+        if name not in shapes:
+            raise LiftError(f"a code is given for layer {name}, which the model does not have")
     return shapes
-
-
-def _quantise_layer(
-    name: str,
-    weight: torch.Tensor,
-    whitening: Whitening,
-    recipe: Recipe,
-    on_progress: Callable[[int], None] | None,
-) -> PackedMatrix:
-    try:
-        whitened = whitening.weights(weight.float())
-        return quantise_matrix(whitened, recipe.code, recipe.axis, on_progress=on_progress)
-    except LiftError as error:
-        raise LiftError(f"layer {name}: {error}") from None
 
 
 def check_folder(folder: Path) -> None:
@@ -88,31 +93,89 @@ def check_folder(folder: Path) -> None:
         raise LiftError(f"{folder} exists and is not empty; choose another folder")
 
 
-def _begin(folder: Path, settings: dict[str, object]) -> None:
-    """Make the folder ready, or find it left by a run with the same settings."""
-    check_folder(folder)
-    if (folder / UNFINISHED).exists() and read_json(folder / UNFINISHED) != settings:
-        raise LiftError(
-            f"{folder} holds an unfinished run with other settings or another model; repeat "
-            "those to resume it, or choose another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(unfinished_name(Path("*"))):  # of a run that was killed
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    write_json(folder / UNFINISHED, settings)
+class _Run:
+    """The unfinished checkpoint: its settings, and what is known of the layers finished so far."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        check_folder(folder)
+        self.folder = folder
+        self.layers: dict[str, LayerEntry] = {}
+        self._settings = settings
+        if (folder / UNFINISHED).exists():
+            self._resume(read_json(folder / UNFINISHED))
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.glob(unfinished_name(Path("*"))):  # of a run that was killed
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._write()
+
+    def _resume(self, saved: Any) -> None:
+        if not isinstance(saved, dict) or saved.get("settings") != self._settings:
+            raise LiftError(
+                f"{self.folder} holds an unfinished run with other settings or another model; "
+                "repeat those to resume it, or choose another folder"
+            )
+        self.layers = {n: LayerEntry.model_validate(e) for n, e in saved["layers"].items()}
+
+    def _write(self) -> None:
+        layers = {name: entry.model_dump() for name, entry in self.layers.items()}
+        write_json(self.folder / UNFINISHED, {"settings": self._settings, "layers": layers})
+
+    def save(self, file: str, block: QuantisedBlock, keys: Mapping[str, str]) -> None:
+        """Store a finished block."""
+        tensors: dict[str, torch.Tensor] = {}
+        for members in block.groups:
+            pre = block.whitenings[members[0]].pre
+            if pre is not None:
+                tensors[f"{members[0]}.pre"] = pre
+            for name in members:
+                matrix = block.matrices[name]
+                tensors |= checkpoint.matrix_tensors(name, matrix)
+                self.layers[name] = LayerEntry(
+                    shape=matrix.shape, axis=matrix.axis, code=matrix.code.name,
+                    whitening=keys[name], pre=None if pre is None else members[0], file=file,
+                    proxy_error=block.errors.get(name),
+                )  # fmt: skip
+        checkpoint.save_tensors(self.folder / file, tensors)
+        self._write()
+
+    def stored(
+        self, file: str, names: list[str], recipe: Recipe, rotation: Callable[[int], Whitening]
+    ) -> dict[str, torch.Tensor] | None:
+        """Dequantised weights of a block, if a stopped run finished it."""
+        path = self.folder / file
+        if not path.exists() or any(name not in self.layers for name in names):
+            return None
+        try:
+            dense = {}
+            for name in names:
+                entry = self.layers[name]
+                matrix = checkpoint.read_matrix(path, name, entry, recipe.code_of(name))
+                plain = rotation(entry.shape[1])
+                whitening = checkpoint.read_whitening(path, entry, plain.left, plain.right)
+                dense[name] = whitening.undo(matrix.dequantise())
+            return dense
+        except LiftError:
+            path.unlink()  # not what this run writes: make it again
+            return None
 
 
-def _finished(path: Path, block: dict[str, LayerEntry], code: LiftCode) -> bool:
-    """Whether a block's file holds all its layers, as a stopped run leaves it."""
-    if not path.exists():
-        return False
-    try:
-        for name, entry in block.items():
-            checkpoint.read_matrix(path, name, entry, code)
-    except LiftError:
-        path.unlink()  # not what this run writes: make it again
-        return False
-    return True
+def _nearest(
+    source: Source, names: list[str], recipe: Recipe, rotation: Callable[[int], Whitening],
+    report: Report | None,
+) -> QuantisedBlock:  # fmt: skip
+    """A block without calibration: every weight to its nearest codeword, layer by layer."""
+    matrices, whitenings = {}, {}
+    for name in names:
+        weight = source.tensor(f"{name}.weight").float()
+        whitenings[name] = rotation(weight.shape[1])
+        try:
+            matrices[name] = quantise_matrix(
+                whitenings[name].weights(weight), recipe.code_of(name), recipe.axis,
+                on_progress=None if report is None else _named(report, name),
+            )  # fmt: skip
+        except LiftError as error:
+            raise LiftError(f"layer {name}: {error}") from None
+    return QuantisedBlock(matrices, [[name] for name in names], whitenings)
 
 
 def quantise_model(
@@ -120,7 +183,7 @@ def quantise_model(
     recipe: Recipe,
     folder: Path,
     on_start: Callable[[int], None] | None = None,
-    on_progress: Callable[[int, str], None] | None = None,
+    on_progress: Report | None = None,
 ) -> Checkpoint:
     """Quantise every block linear of a model into a checkpoint directory.
 
@@ -128,58 +191,61 @@ def quantise_model(
 
     Args:
         source: the model.
-        recipe: code, axis, seed.
+        recipe: codes, axis, seed, calibration.
         folder: the checkpoint; must not exist, be empty, or be left by the same call.
         on_start: told the number of weights to quantise.
         on_progress: told the number of weights finished since the last call, and the layer.
 
     Raises:
-        LiftError: the folder is taken, a weight is not finite, a layer is too narrow for the code.
+        LiftError: the folder is taken, a weight is not finite, a layer is too narrow for its code,
+            or the model cannot be run block by block.
     """
-    shapes = _check_widths(source, recipe)
-    settings = {
-        **asdict(recipe),
-        "code": recipe.code.sha256,
-        "weights": source.fingerprint(),
-    }
-    _begin(folder, settings)
+    shapes = _check_layers(source, recipe)
+    run = _Run(folder, {**recipe.settings(), "weights": source.fingerprint()})
     if on_start:
         on_start(sum(rows * columns for rows, columns in shapes.values()))
-    sizes = sorted({columns for _, columns in shapes.values()})
-    whitenings = {n: random_whitening(n, recipe.seed) for n in sizes}
-    layers: dict[str, LayerEntry] = {}
-    for file, block in _block_files(list(shapes)).items():
-        entries = {
-            name: LayerEntry(
-                shape=shapes[name], axis=recipe.axis, code=recipe.code.name,
-                whitening=whitening_key(shapes[name][1]), file=file,
-            )
-            for name in block
-        }  # fmt: skip
-        layers |= entries
-        if _finished(folder / file, entries, recipe.code):
+    rotations = {n: random_whitening(n, recipe.seed) for n in {s[1] for s in shapes.values()}}
+    calibrated = None
+    if recipe.calibration is not None:
+        staged = StagedModel(source, recipe.calibration.windows, recipe.calibration.batch)
+        calibrated = CalibratedBlocks(staged, recipe.calibration, rotations.__getitem__)
+    for index, (block, names) in enumerate(blocks_of(list(shapes)).items()):
+        file = f"block-{index:03d}.safetensors"
+        dense = run.stored(file, names, recipe, rotations.__getitem__)
+        if dense is not None:
+            if calibrated:
+                calibrated.replay(block, dense)
             if on_progress:
-                on_progress(sum(shapes[n][0] * shapes[n][1] for n in block), block[-1])
+                on_progress(sum(shapes[n][0] * shapes[n][1] for n in names), names[-1])
             continue
-        tensors: dict[str, torch.Tensor] = {}
-        for name in block:
-            report = None if on_progress is None else _named(on_progress, name)
-            weight = source.tensor(f"{name}.weight")
-            matrix = _quantise_layer(name, weight, whitenings[shapes[name][1]], recipe, report)
-            tensors |= checkpoint.matrix_tensors(name, matrix)
-        checkpoint.save_tensors(folder / file, tensors)
+        if calibrated:
+            codes = {name: recipe.code_of(name) for name in names}
+            made = calibrated.quantise(block, codes, recipe.axis, on_progress)
+        else:
+            made = _nearest(source, names, recipe, rotations.__getitem__, on_progress)
+        run.save(file, made, {name: whitening_key(shapes[name][1]) for name in names})
+    _finish(source, recipe, run, rotations)
+    return Checkpoint(folder)
+
+
+def _finish(source: Source, recipe: Recipe, run: _Run, rotations: Mapping[int, Whitening]) -> None:
+    """Everything but the blocks, and the manifest last."""
+    folder = run.folder
     factors = {}
-    for n, whitening in whitenings.items():
+    for n, whitening in sorted(rotations.items()):
         factors[f"{whitening_key(n)}.left"] = whitening.left
         factors[f"{whitening_key(n)}.right"] = whitening.right
     checkpoint.save_tensors(folder / checkpoint.WHITENING, factors)
     carried = {name: source.tensor(name) for name in source.carried_names()}
     checkpoint.save_tensors(folder / checkpoint.CARRIED, carried)
     _save_assets(source, folder)
-    codes = {recipe.code.name: recipe.code}
-    checkpoint.write_manifest(folder, source.name, recipe.seed, codes, layers)
+    used = {recipe.code_of(name) for name in run.layers}
+    codes = {code.name: code for code in sorted(used, key=lambda code: (code.rate, code.name))}
+    if len(codes) < len(used):
+        raise LiftError("two codes of one name in a recipe; give each its own geometry")
+    order = {name: run.layers[name] for name in source.linears}
+    checkpoint.write_manifest(folder, source.name, recipe.seed, codes, order)
     (folder / UNFINISHED).unlink()
-    return Checkpoint(folder)
 
 
 def _save_assets(source: Source, folder: Path) -> None:
@@ -190,5 +256,5 @@ def _save_assets(source: Source, folder: Path) -> None:
             file.replace(folder / file.name)
 
 
-def _named(report: Callable[[int, str], None], name: str) -> Callable[[int], None]:
+def _named(report: Report, name: str) -> Callable[[int], None]:
     return lambda weights: report(weights, name)

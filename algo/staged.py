@@ -125,8 +125,8 @@ class StagedModel:
         block = self.network.get_submodule(self.blocks[-1])
         others = [self.network.get_submodule(name) for name in self.blocks[:-1]]
         for other in others:
-            other.forward = lambda state, **_: state  # type: ignore[method-assign]
-        block.forward = lambda state, **_: hidden  # type: ignore[method-assign]
+            other.forward = lambda state, **_: state
+        block.forward = lambda state, **_: hidden
         try:
             logits: torch.Tensor = self.network(
                 input_ids=self._parts[index], use_cache=False

@@ -132,12 +132,12 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
 
 
 @lru_cache(_TABLES_KEPT)
-def _shipped_tables(code: LiftCode) -> tuple[Floats, Floats]:
+def tables(code: LiftCode) -> tuple[Floats, Floats]:
     """Both tables of a code's own taps: a caller with one stream at a time makes them once."""
-    tables = _tables(code, None)
-    for table in tables:
+    made = _tables(code, None)
+    for table in made:
         table.setflags(write=False)
-    return tables
+    return made
 
 
 def _tables(code: LiftCode, taps: npt.NDArray[np.float64] | None) -> tuple[Floats, Floats]:
@@ -152,7 +152,7 @@ def _run(
     taps: npt.NDArray[np.float64] | None,
     exact: bool,
 ) -> npt.NDArray[np.uint8]:
-    plain, trellis = _shipped_tables(code) if taps is None else _tables(code, taps)
+    plain, trellis = tables(code) if taps is None else _tables(code, taps)
     shifts = np.array(code.shifts, np.int64)
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)

@@ -25,6 +25,14 @@ def quantize(
     axis: Annotated[
         str, typer.Option(help="Direction of the streams: out (columns) or in (rows).")
     ] = "out",
+    calib: Annotated[
+        str,
+        typer.Option(
+            help="Text to calibrate with: builtin, a UTF-8 file, or none for plain rounding."
+        ),
+    ] = "builtin",
+    calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 16384,
+    context: Annotated[int, typer.Option(min=2, help="Tokens per calibration window.")] = 512,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the whitening.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -33,6 +41,7 @@ def quantize(
     A run that was stopped is resumed by the same command. Embeddings, norms and the head are
     carried over as they are.
     """
+    from algo.calibrated import Calibration
     from algo.errors import LiftError
     from algo.matrix import AXES
     from algo.quantise import Recipe, check_folder, quantise_model
@@ -40,6 +49,7 @@ def quantize(
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers
+    from liftquant.texts import calibration_windows
 
     chosen = find_code(code) if code else best_code(bits)
     matching = [a for a in AXES if a == axis]
@@ -50,7 +60,10 @@ def quantize(
     with progress(f"reading {model}"):
         source = open_source(model)
     err.print(f"{len(source.linears)} linear layers, code {chosen.name}, axis {axis}, seed {seed}")
-    recipe = Recipe(chosen, matching[0], seed)
+    calibration = None
+    if calib != "none":
+        calibration = Calibration(calibration_windows(source, calib, context, calib_tokens))
+    recipe = Recipe(chosen, matching[0], seed, calibration)
     with progress("quantising") as meter:
         checkpoint = quantise_model(source, recipe, folder, meter.start, meter.advance)
     summary = checkpoint_summary(checkpoint)

@@ -23,8 +23,8 @@ def test_model_of_a_checkpoint_is_the_original_with_decoded_weights(
     assert not quantised.training
     original, _ = load_original_model(tiny_llama)
     whitenings = checkpoint.whitenings()
-    for name, entry in checkpoint.manifest.layers.items():
-        dense = whitenings[entry.whitening].undo(checkpoint.matrix(name).dequantise())
+    for name in checkpoint.manifest.layers:
+        dense = whitenings[name].undo(checkpoint.matrix(name).dequantise())
         original.get_submodule(name).weight.data = dense
     tokens = torch.arange(40)[None] % 96
     with torch.inference_mode():
