@@ -14,6 +14,7 @@ same at both ends, and leaves which one open:
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -30,22 +31,44 @@ _INFINITE = np.float32(1e30)
 Floats = npt.NDArray[np.float32]
 
 
+class Trellis(NamedTuple):
+    """What a code decodes to, twice.
+
+    Attributes:
+        plain: float32 ``(d, 2**L)``, `window_values`.
+        dealt: float32 ``(d + 1, 2**L)``, the same in the order that `algo.trellis.forward` takes.
+    """
+
+    plain: Floats
+    dealt: Floats
+
+
+def _walsh(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``out[.., w] = sum_m coefficients[.., m] * (-1)**|m & w|``: a fast transform, in place."""
+    size, half = coefficients.shape[-1], 1
+    while half < size:
+        pairs = coefficients.reshape(-1, size // (2 * half), 2, half)
+        even, odd = pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]
+        pairs[:, :, 0], pairs[:, :, 1] = even, odd
+        half *= 2
+    return coefficients
+
+
 def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -> Floats:
     """float32 ``(d, 2**L)``: the unit-variance weight each window value decodes to.
 
     `taps`, real and of the shape of ``code.window_taps``, stand in for the code's own.
     """
-    windows = np.arange(1 << code.window, dtype=np.uint32)
-    signs = [((windows >> j) & 1).astype(np.int32) * 2 - 1 for j in range(code.window)]
-    for mask in code.parities:
-        members = [signs[j] for j in range(code.window) if mask >> j & 1]
-        signs.append(np.prod(members, axis=0, dtype=np.int32))
     real = code.window_taps * 2.0**-code.exponent if taps is None else taps
-    values: Floats = (real @ np.stack(signs)).astype(np.float32)
-    return values
+    masks = [1 << j for j in range(code.window)] + list(code.parities)
+    # the product of the signs that a mask names, a 0 bit being -1, is (-1)**(|mask| - |mask & w|)
+    flips = [1 - 2 * (mask.bit_count() & 1) for mask in masks]
+    coefficients = np.zeros((code.group, 1 << code.window))
+    coefficients[:, masks] = real * flips
+    return _walsh(coefficients).astype(np.float32)
 
 
-def _trellis(values: Floats, shifts: npt.NDArray[np.int64]) -> Floats:
+def _deal(values: Floats, shifts: npt.NDArray[np.int64]) -> Floats:
     """Window values, the bits that each step drops moved to the front, and a row of zeros."""
     out = np.zeros((len(values) + 1, values.shape[1]), np.float32)
     for i, shift in enumerate(shifts):
@@ -132,32 +155,32 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
 
 
 @lru_cache(_TABLES_KEPT)
-def _shipped_tables(code: LiftCode) -> tuple[Floats, Floats]:
-    """Both tables of a code's own taps: a caller with one stream at a time makes them once."""
-    tables = _tables(code, None)
-    for table in tables:
+def _kept_trellis(code: LiftCode) -> Trellis:
+    trellis = make_trellis(code, code.window_taps.astype(np.float64) * 2.0**-code.exponent)
+    for table in trellis:
         table.setflags(write=False)
-    return tables
+    return trellis
 
 
-def _tables(code: LiftCode, taps: npt.NDArray[np.float64] | None) -> tuple[Floats, Floats]:
+def make_trellis(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -> Trellis:
+    """The tables to search with; those of a code's own taps are kept for the next call.
+
+    `taps` as `window_values` takes them.
+    """
+    if taps is None:
+        return _kept_trellis(code)
     plain = window_values(code, taps)
-    return plain, _trellis(plain, np.array(code.shifts, np.int64))
+    return Trellis(plain, _deal(plain, np.array(code.shifts, np.int64)))
 
 
 def _run(
-    targets: Floats,
-    weights: int,
-    code: LiftCode,
-    taps: npt.NDArray[np.float64] | None,
-    exact: bool,
+    targets: Floats, weights: int, code: LiftCode, trellis: Trellis, exact: bool
 ) -> npt.NDArray[np.uint8]:
-    plain, trellis = _shipped_tables(code) if taps is None else _tables(code, taps)
     shifts = np.array(code.shifts, np.int64)
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)
     _encode(
-        np.ascontiguousarray(targets, np.float32), weights, trellis, plain, shifts,
+        np.ascontiguousarray(targets, np.float32), weights, trellis.dealt, trellis.plain, shifts,
         code.window, seam_groups * code.group, exact, bits,
     )  # fmt: skip
     return bits
@@ -167,7 +190,7 @@ def encode_streams(
     targets: Floats,
     weights: int,
     code: LiftCode,
-    taps: npt.NDArray[np.float64] | None = None,
+    trellis: Trellis | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Bits of a nearest codeword of every stream, tail-biting; see the module for how near.
 
@@ -175,15 +198,15 @@ def encode_streams(
         targets: float32 ``(streams, G*d)``, unit variance; entries from `weights` on are ignored.
         weights: how many leading weights of each stream count.
         code: a sliding code.
-        taps: real taps to search with instead of the code's, as `window_values` takes them.
+        trellis: tables to search with instead of the code's own.
 
     Returns:
         uint8 0/1 of shape ``(streams, G*D)``.
     """
     exact = targets.shape[1] <= EXACT_WEIGHTS
-    return _run(targets, weights, code, taps, exact)
+    return _run(targets, weights, code, trellis or make_trellis(code), exact)
 
 
 def encode_streams_exactly(targets: Floats, weights: int, code: LiftCode) -> npt.NDArray[np.uint8]:
     """As `encode_streams`, proved nearest among all codewords; slower by the states it must try."""
-    return _run(targets, weights, code, None, exact=True)
+    return _run(targets, weights, code, make_trellis(code), exact=True)
