@@ -230,7 +230,7 @@ def _breed(pool: Pool, geometry: Geometry, rng: np.random.Generator) -> tuple[Fl
     kin = [code for _, code in pool if code.parities == parities]
     if geometry.drawn and rng.random() < _SWAPPED:
         parities = _swap(taps, geometry, parities, rng)
-    elif parent.group > 1 and rng.random() < 0.6:
+    elif len(kin) > 1 and parent.group > 1 and rng.random() < 0.6:
         other, row = kin[rng.integers(len(kin))], rng.integers(parent.group)
         taps[row] = _real_taps(other)[row]
     else:

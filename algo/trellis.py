@@ -52,8 +52,8 @@ def _two(entering, values, states, span, target, cost, choice):  # type: ignore[
     for high in range(np.uint64(0), states, span):
         for r in range(span):
             q = high + r
-            miss0 = target - values[q]
-            miss1 = target - values[states + q]
+            miss0 = target - np.float32(values[q])
+            miss1 = target - np.float32(values[states + q])
             total0 = entering[r] + miss0 * miss0
             total1 = entering[span + r] + miss1 * miss1
             better = total1 < total0
@@ -70,10 +70,10 @@ def _four(entering, values, states, span, target, low, cost, choice):  # type: i
         for high in range(np.uint64(0), states, span):
             for r in range(first, first + block):
                 q = high + r
-                miss0 = target - values[q]
-                miss1 = target - values[states + q]
-                miss2 = target - values[two * states + q]
-                miss3 = target - values[three * states + q]
+                miss0 = target - np.float32(values[q])
+                miss1 = target - np.float32(values[states + q])
+                miss2 = target - np.float32(values[two * states + q])
+                miss3 = target - np.float32(values[three * states + q])
                 total0 = entering[r] + miss0 * miss0
                 total1 = entering[span + r] + miss1 * miss1
                 total2 = entering[two * span + r] + miss2 * miss2

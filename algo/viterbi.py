@@ -25,6 +25,8 @@ from algo.trellis import forward, trace
 
 SEAM_WINDOWS = 20  # windows on either side of the seam that the first pass looks at
 EXACT_WEIGHTS = 64  # in streams this short the seam is never far away
+_SMALL_TABLE = 15  # bits of a window from which its float32 values crowd the second cache
+_INT16_MAX = 32767
 _TABLES_KEPT = 8  # codes whose tables stay in memory; at most 5 MB each
 _INFINITE = np.float32(1e30)
 
@@ -36,11 +38,14 @@ class Trellis(NamedTuple):
 
     Attributes:
         plain: float32 ``(d, 2**L)``, `window_values`.
-        dealt: float32 ``(d + 1, 2**L)``, the same in the order that `algo.trellis.forward` takes.
+        dealt: ``(d + 1, 2**L)``, the same times `scale` in the order that `algo.trellis.forward`
+            takes; float32, or int16 for windows whose tables would not stay in the cache.
+        scale: what targets are multiplied by too. int16 tables of a code's own taps are exact.
     """
 
     plain: Floats
-    dealt: Floats
+    dealt: Floats | npt.NDArray[np.int16]
+    scale: np.float32
 
 
 def _walsh(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -68,9 +73,9 @@ def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -
     return _walsh(coefficients).astype(np.float32)
 
 
-def _deal(values: Floats, shifts: npt.NDArray[np.int64]) -> Floats:
+def _deal(values: Floats, shifts: tuple[int, ...]) -> Floats:
     """Window values, the bits that each step drops moved to the front, and a row of zeros."""
-    out = np.zeros((len(values) + 1, values.shape[1]), np.float32)
+    out = np.zeros((len(values) + 1, values.shape[1]), values.dtype)
     for i, shift in enumerate(shifts):
         out[i] = values[i].reshape(-1, 1 << shift).T.reshape(-1)
     return out
@@ -105,7 +110,7 @@ def _squared_error(target, weighted, path, plain):  # type: ignore[no-untyped-de
 
 
 @numba.njit(nogil=True, cache=True)
-def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits):  # type: ignore[no-untyped-def]
+def _encode(targets, weighted, values, scale, plain, shifts, window, seam, exact, bits):  # type: ignore[no-untyped-def]
     length = targets.shape[1]
     widest = 1 << (window - shifts.min())
     cost = np.empty(widest, np.float32)
@@ -115,7 +120,7 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
     best = np.empty(length, np.int64)
     states = 1 << (window - shifts[-1])
     for s in range(len(targets)):
-        target = targets[s]
+        target = targets[s] * scale
         # the stretch around the seam, free at both ends, says which state to close the stream in
         first = (-seam) % length
         cost[:] = 0
@@ -125,13 +130,15 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
         state = path[seam] & (states - 1)
         _closed(target, weighted, state, values, shifts, window, cost, entering, dropped, best)
         if exact:
-            least = _squared_error(target, weighted, best, plain)
+            least = _squared_error(targets[s], weighted, best, plain)
             cost[:] = 0
             forward(target, weighted, 0, length, values, shifts, window, cost, entering, dropped)
             trace(np.argmin(cost[:states]), 0, length, length, shifts, window, dropped, path)
             # what renormalising took off is the same for every state: the free optimum restores it
-            offset = _squared_error(target, weighted, path, plain) - cost[:states].min()
-            bound = cost[:states].astype(np.float64) + offset
+            offset = (
+                _squared_error(targets[s], weighted, path, plain) - cost[:states].min() / scale**2
+            )
+            bound = cost[:states].astype(np.float64) / scale**2 + offset
             for candidate in np.argsort(bound):
                 if bound[candidate] > least + 1e-6 * length:
                     break
@@ -147,7 +154,7 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
                     dropped,
                     path,
                 )
-                error = _squared_error(target, weighted, path, plain)
+                error = _squared_error(targets[s], weighted, path, plain)
                 if error < least:
                     least = error
                     best[:] = path[:length]
@@ -156,10 +163,17 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
 
 @lru_cache(_TABLES_KEPT)
 def _kept_trellis(code: LiftCode) -> Trellis:
-    trellis = make_trellis(code, code.window_taps.astype(np.float64) * 2.0**-code.exponent)
-    for table in trellis:
-        table.setflags(write=False)
+    trellis = _make_trellis(code, window_values(code), np.float32(2.0**code.exponent))
+    trellis.plain.setflags(write=False)
+    trellis.dealt.setflags(write=False)
     return trellis
+
+
+def _make_trellis(code: LiftCode, plain: Floats, scale: np.float32) -> Trellis:
+    dealt = _deal(plain, code.shifts)
+    if code.window < _SMALL_TABLE:
+        return Trellis(plain, dealt, np.float32(1.0))
+    return Trellis(plain, np.rint(dealt * scale).astype(np.int16), scale)
 
 
 def make_trellis(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -> Trellis:
@@ -170,7 +184,7 @@ def make_trellis(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) ->
     if taps is None:
         return _kept_trellis(code)
     plain = window_values(code, taps)
-    return Trellis(plain, _deal(plain, np.array(code.shifts, np.int64)))
+    return _make_trellis(code, plain, np.float32(_INT16_MAX / np.abs(plain).max()))
 
 
 def _run(
@@ -180,7 +194,8 @@ def _run(
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)
     _encode(
-        np.ascontiguousarray(targets, np.float32), weights, trellis.dealt, trellis.plain, shifts,
+        np.ascontiguousarray(targets, np.float32), weights, trellis.dealt,
+        trellis.scale, trellis.plain, shifts,
         code.window, seam_groups * code.group, exact, bits,
     )  # fmt: skip
     return bits
