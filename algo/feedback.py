@@ -22,7 +22,7 @@ from algo.matrix import Axis, PackedMatrix
 from algo.packing import Bits, pack_bits, stream_groups
 from algo.search import encode, encode_one
 from algo.stretch import closing_states, path_bits, search_stretch
-from algo.viterbi import tables
+from algo.viterbi import make_trellis
 
 Floats = npt.NDArray[np.float32]
 Floats64 = npt.NDArray[np.float64]
@@ -173,7 +173,7 @@ class _RowSearch:
             self._paths = np.zeros(targets.shape, np.int64)
             self._closing = closing_states(targets, weights, code)
             self._entry = self._closing.copy()
-            self._values = tables(code)[0] * 2.0**code.exponent  # integers again
+            self._values = make_trellis(code).plain * 2.0**code.exponent  # integers again
 
     def advance(self, targets: Floats, first: int, last: int) -> Floats:
         """Choose weights ``first .. last`` (multiples of d); their integers, ``(rows, count)``."""

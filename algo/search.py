@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -73,19 +74,24 @@ def encode(
     groups = stream_groups(weights, code)
     padded = np.zeros((streams, groups * code.group), np.float32)
     padded[:, :weights] = targets
-    search = viterbi.encode_streams if code.overlap else _encode_blocks
+    search: Callable[[Floats], Bits]
+    if code.overlap:
+        trellis = viterbi.make_trellis(code, taps)
+        search = partial(viterbi.encode_streams, weights=weights, code=code, trellis=trellis)
+    else:
+        search = partial(_encode_blocks, weights=weights, code=code, taps=taps)
     count = default_workers() if workers is None else workers
     if count < 1:
         raise LiftError(f"workers={count}: at least one is needed")
     pieces = [p for p in np.array_split(padded, count * _PIECES) if len(p)]
     if len(pieces) == 1:  # a thread for one stream would cost as much as a short stream does
-        bits = search(pieces[0], weights, code, taps)
+        bits = search(pieces[0])
         if on_progress:
             on_progress(len(bits) * weights)
         return bits
     done = []
     with ThreadPoolExecutor(count) as pool:
-        for bits in pool.map(lambda piece: search(piece, weights, code, taps), pieces):
+        for bits in pool.map(search, pieces):
             done.append(bits)
             if on_progress:
                 on_progress(len(bits) * weights)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from algo.code import LiftCode
 from algo.trellis import forward, trace
-from algo.viterbi import SEAM_WINDOWS, Floats, tables
+from algo.viterbi import SEAM_WINDOWS, Floats, make_trellis
 
 LOOKAHEAD_WINDOWS = 4  # windows past the stretch that the search looks at
 
@@ -20,7 +20,7 @@ Paths = npt.NDArray[np.int64]
 
 
 @numba.njit(nogil=True, cache=True)
-def _seam_states(targets, weighted, values, shifts, window, seam, states):  # type: ignore[no-untyped-def]
+def _seam_states(targets, weighted, values, scale, shifts, window, seam, states):  # type: ignore[no-untyped-def]
     length = targets.shape[1]
     widest = 1 << (window - shifts.min())
     cost = np.empty(widest, np.float32)
@@ -30,9 +30,8 @@ def _seam_states(targets, weighted, values, shifts, window, seam, states):  # ty
     for s in range(len(targets)):
         first = (-seam) % length
         cost[:] = 0
-        forward(
-            targets[s], weighted, first, 2 * seam, values, shifts, window, cost, entering, dropped
-        )
+        target = targets[s] * scale
+        forward(target, weighted, first, 2 * seam, values, shifts, window, cost, entering, dropped)
         ends = 1 << (window - shifts[(seam - 1) % len(shifts)])
         trace(np.argmin(cost[:ends]), first, 2 * seam, length, shifts, window, dropped, path)
         states[s] = path[seam] & ((1 << (window - shifts[-1])) - 1)
@@ -40,7 +39,7 @@ def _seam_states(targets, weighted, values, shifts, window, seam, states):  # ty
 
 @numba.njit(nogil=True, cache=True)
 def _stretch(  # type: ignore[no-untyped-def]
-    targets, weighted, first, steps, ahead, values, shifts, window, entry, closing, paths
+    targets, weighted, first, steps, ahead, values, scale, shifts, window, entry, closing, paths
 ):
     length = targets.shape[1]
     widest = 1 << (window - shifts.min())
@@ -67,7 +66,8 @@ def closing_states(targets: Floats, weights: int, code: LiftCode) -> States:
     shifts = np.array(code.shifts, np.int64)
     seam = -(-SEAM_WINDOWS * code.window // code.lifted) * code.group
     states = np.empty(len(targets), np.int64)
-    _seam_states(targets, weights, tables(code)[1], shifts, code.window, seam, states)
+    trellis = make_trellis(code)
+    _seam_states(targets, weights, trellis.dealt, trellis.scale, shifts, code.window, seam, states)
     return states
 
 
@@ -88,9 +88,10 @@ def search_stretch(
     """
     shifts = np.array(code.shifts, np.int64)
     ahead = -(-LOOKAHEAD_WINDOWS * code.window // code.lifted) * code.group
+    trellis = make_trellis(code)
     _stretch(
-        targets, weights, first, count, ahead, tables(code)[1], shifts, code.window, entry,
-        closing, paths,
+        targets, weights, first, count, ahead, trellis.dealt, trellis.scale, shifts, code.window,
+        entry, closing, paths,
     )  # fmt: skip
 
 

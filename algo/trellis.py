@@ -10,6 +10,7 @@ import numba
 import numpy as np
 
 _RENORMALISE = 128  # steps after which the least cost is subtracted, to keep float32 exact enough
+_BLOCK = 1024  # entering states looked at together: four paths of so many float32 stay in L1
 _SPAN = 256  # shorter runs of entering states are repeated up to this, for the sake of long loops
 
 
@@ -51,8 +52,8 @@ def _two(entering, values, states, span, target, cost, choice):  # type: ignore[
     for high in range(np.uint64(0), states, span):
         for r in range(span):
             q = high + r
-            miss0 = target - values[q]
-            miss1 = target - values[states + q]
+            miss0 = target - np.float32(values[q])
+            miss1 = target - np.float32(values[states + q])
             total0 = entering[r] + miss0 * miss0
             total1 = entering[span + r] + miss1 * miss1
             better = total1 < total0
@@ -64,30 +65,32 @@ def _two(entering, values, states, span, target, cost, choice):  # type: ignore[
 def _four(entering, values, states, span, target, low, cost, choice):  # type: ignore[no-untyped-def]
     """Four of the paths that meet in each state, from `low` on; the first four start the match."""
     two, three = np.uint64(2), np.uint64(3)
-    for high in range(np.uint64(0), states, span):
-        for r in range(span):
-            q = high + r
-            miss0 = target - values[q]
-            miss1 = target - values[states + q]
-            miss2 = target - values[two * states + q]
-            miss3 = target - values[three * states + q]
-            total0 = entering[r] + miss0 * miss0
-            total1 = entering[span + r] + miss1 * miss1
-            total2 = entering[two * span + r] + miss2 * miss2
-            total3 = entering[three * span + r] + miss3 * miss3
-            left = total1 if total1 < total0 else total0
-            left_low = low + 1 if total1 < total0 else low
-            right = total3 if total3 < total2 else total2
-            right_low = low + 3 if total3 < total2 else low + 2
-            best = right if right < left else left
-            best_low = right_low if right < left else left_low
-            if low == 0:
-                cost[q] = best
-                choice[q] = np.uint8(best_low)
-            else:
-                old = cost[q]
-                cost[q] = best if best < old else old
-                choice[q] = np.uint8(best_low) if best < old else choice[q]
+    block = min(span, np.uint64(_BLOCK))
+    for first in range(np.uint64(0), span, block):
+        for high in range(np.uint64(0), states, span):
+            for r in range(first, first + block):
+                q = high + r
+                miss0 = target - np.float32(values[q])
+                miss1 = target - np.float32(values[states + q])
+                miss2 = target - np.float32(values[two * states + q])
+                miss3 = target - np.float32(values[three * states + q])
+                total0 = entering[r] + miss0 * miss0
+                total1 = entering[span + r] + miss1 * miss1
+                total2 = entering[two * span + r] + miss2 * miss2
+                total3 = entering[three * span + r] + miss3 * miss3
+                left = total1 if total1 < total0 else total0
+                left_low = low + 1 if total1 < total0 else low
+                right = total3 if total3 < total2 else total2
+                right_low = low + 3 if total3 < total2 else low + 2
+                best = right if right < left else left
+                best_low = right_low if right < left else left_low
+                if low == 0:
+                    cost[q] = best
+                    choice[q] = np.uint8(best_low)
+                else:
+                    old = cost[q]
+                    cost[q] = best if best < old else old
+                    choice[q] = np.uint8(best_low) if best < old else choice[q]
 
 
 @numba.njit(nogil=True, fastmath=True, cache=True)

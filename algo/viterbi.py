@@ -14,6 +14,7 @@ same at both ends, and leaves which one open:
 """
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -24,10 +25,38 @@ from algo.trellis import forward, trace
 
 SEAM_WINDOWS = 20  # windows on either side of the seam that the first pass looks at
 EXACT_WEIGHTS = 64  # in streams this short the seam is never far away
+_SMALL_TABLE = 15  # bits of a window from which its float32 values crowd the second cache
+_INT16_MAX = 32767
 _TABLES_KEPT = 8  # codes whose tables stay in memory; at most 5 MB each
 _INFINITE = np.float32(1e30)
 
 Floats = npt.NDArray[np.float32]
+
+
+class Trellis(NamedTuple):
+    """What a code decodes to, twice.
+
+    Attributes:
+        plain: float32 ``(d, 2**L)``, `window_values`.
+        dealt: ``(d + 1, 2**L)``, the same times `scale` in the order that `algo.trellis.forward`
+            takes; float32, or int16 for windows whose tables would not stay in the cache.
+        scale: what targets are multiplied by too. int16 tables of a code's own taps are exact.
+    """
+
+    plain: Floats
+    dealt: Floats | npt.NDArray[np.int16]
+    scale: np.float32
+
+
+def _walsh(coefficients: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """``out[.., w] = sum_m coefficients[.., m] * (-1)**|m & w|``: a fast transform, in place."""
+    size, half = coefficients.shape[-1], 1
+    while half < size:
+        pairs = coefficients.reshape(-1, size // (2 * half), 2, half)
+        even, odd = pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]
+        pairs[:, :, 0], pairs[:, :, 1] = even, odd
+        half *= 2
+    return coefficients
 
 
 def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -> Floats:
@@ -35,19 +64,18 @@ def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -
 
     `taps`, real and of the shape of ``code.window_taps``, stand in for the code's own.
     """
-    windows = np.arange(1 << code.window, dtype=np.uint32)
-    signs = [((windows >> j) & 1).astype(np.int32) * 2 - 1 for j in range(code.window)]
-    for mask in code.parities:
-        members = [signs[j] for j in range(code.window) if mask >> j & 1]
-        signs.append(np.prod(members, axis=0, dtype=np.int32))
     real = code.window_taps * 2.0**-code.exponent if taps is None else taps
-    values: Floats = (real @ np.stack(signs)).astype(np.float32)
-    return values
+    masks = [1 << j for j in range(code.window)] + list(code.parities)
+    # the product of the signs that a mask names, a 0 bit being -1, is (-1)**(|mask| - |mask & w|)
+    flips = [1 - 2 * (mask.bit_count() & 1) for mask in masks]
+    coefficients = np.zeros((code.group, 1 << code.window))
+    coefficients[:, masks] = real * flips
+    return _walsh(coefficients).astype(np.float32)
 
 
-def _trellis(values: Floats, shifts: npt.NDArray[np.int64]) -> Floats:
+def _deal(values: Floats, shifts: tuple[int, ...]) -> Floats:
     """Window values, the bits that each step drops moved to the front, and a row of zeros."""
-    out = np.zeros((len(values) + 1, values.shape[1]), np.float32)
+    out = np.zeros((len(values) + 1, values.shape[1]), values.dtype)
     for i, shift in enumerate(shifts):
         out[i] = values[i].reshape(-1, 1 << shift).T.reshape(-1)
     return out
@@ -82,7 +110,7 @@ def _squared_error(target, weighted, path, plain):  # type: ignore[no-untyped-de
 
 
 @numba.njit(nogil=True, cache=True)
-def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits):  # type: ignore[no-untyped-def]
+def _encode(targets, weighted, values, scale, plain, shifts, window, seam, exact, bits):  # type: ignore[no-untyped-def]
     length = targets.shape[1]
     widest = 1 << (window - shifts.min())
     cost = np.empty(widest, np.float32)
@@ -92,7 +120,7 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
     best = np.empty(length, np.int64)
     states = 1 << (window - shifts[-1])
     for s in range(len(targets)):
-        target = targets[s]
+        target = targets[s] * scale
         # the stretch around the seam, free at both ends, says which state to close the stream in
         first = (-seam) % length
         cost[:] = 0
@@ -102,13 +130,15 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
         state = path[seam] & (states - 1)
         _closed(target, weighted, state, values, shifts, window, cost, entering, dropped, best)
         if exact:
-            least = _squared_error(target, weighted, best, plain)
+            least = _squared_error(targets[s], weighted, best, plain)
             cost[:] = 0
             forward(target, weighted, 0, length, values, shifts, window, cost, entering, dropped)
             trace(np.argmin(cost[:states]), 0, length, length, shifts, window, dropped, path)
             # what renormalising took off is the same for every state: the free optimum restores it
-            offset = _squared_error(target, weighted, path, plain) - cost[:states].min()
-            bound = cost[:states].astype(np.float64) + offset
+            offset = (
+                _squared_error(targets[s], weighted, path, plain) - cost[:states].min() / scale**2
+            )
+            bound = cost[:states].astype(np.float64) / scale**2 + offset
             for candidate in np.argsort(bound):
                 if bound[candidate] > least + 1e-6 * length:
                     break
@@ -124,7 +154,7 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
                     dropped,
                     path,
                 )
-                error = _squared_error(target, weighted, path, plain)
+                error = _squared_error(targets[s], weighted, path, plain)
                 if error < least:
                     least = error
                     best[:] = path[:length]
@@ -132,32 +162,40 @@ def _encode(targets, weighted, values, plain, shifts, window, seam, exact, bits)
 
 
 @lru_cache(_TABLES_KEPT)
-def tables(code: LiftCode) -> tuple[Floats, Floats]:
-    """Both tables of a code's own taps: a caller with one stream at a time makes them once."""
-    made = _tables(code, None)
-    for table in made:
-        table.setflags(write=False)
-    return made
+def _kept_trellis(code: LiftCode) -> Trellis:
+    trellis = _make_trellis(code, window_values(code), np.float32(2.0**code.exponent))
+    trellis.plain.setflags(write=False)
+    trellis.dealt.setflags(write=False)
+    return trellis
 
 
-def _tables(code: LiftCode, taps: npt.NDArray[np.float64] | None) -> tuple[Floats, Floats]:
+def _make_trellis(code: LiftCode, plain: Floats, scale: np.float32) -> Trellis:
+    dealt = _deal(plain, code.shifts)
+    if code.window < _SMALL_TABLE:
+        return Trellis(plain, dealt, np.float32(1.0))
+    return Trellis(plain, np.rint(dealt * scale).astype(np.int16), scale)
+
+
+def make_trellis(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -> Trellis:
+    """The tables to search with; those of a code's own taps are kept for the next call.
+
+    `taps` as `window_values` takes them.
+    """
+    if taps is None:
+        return _kept_trellis(code)
     plain = window_values(code, taps)
-    return plain, _trellis(plain, np.array(code.shifts, np.int64))
+    return _make_trellis(code, plain, np.float32(_INT16_MAX / np.abs(plain).max()))
 
 
 def _run(
-    targets: Floats,
-    weights: int,
-    code: LiftCode,
-    taps: npt.NDArray[np.float64] | None,
-    exact: bool,
+    targets: Floats, weights: int, code: LiftCode, trellis: Trellis, exact: bool
 ) -> npt.NDArray[np.uint8]:
-    plain, trellis = tables(code) if taps is None else _tables(code, taps)
     shifts = np.array(code.shifts, np.int64)
     seam_groups = -(-SEAM_WINDOWS * code.window // code.lifted)
     bits = np.empty((len(targets), targets.shape[1] // code.group * code.lifted), np.uint8)
     _encode(
-        np.ascontiguousarray(targets, np.float32), weights, trellis, plain, shifts,
+        np.ascontiguousarray(targets, np.float32), weights, trellis.dealt,
+        trellis.scale, trellis.plain, shifts,
         code.window, seam_groups * code.group, exact, bits,
     )  # fmt: skip
     return bits
@@ -167,7 +205,7 @@ def encode_streams(
     targets: Floats,
     weights: int,
     code: LiftCode,
-    taps: npt.NDArray[np.float64] | None = None,
+    trellis: Trellis | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Bits of a nearest codeword of every stream, tail-biting; see the module for how near.
 
@@ -175,15 +213,15 @@ def encode_streams(
         targets: float32 ``(streams, G*d)``, unit variance; entries from `weights` on are ignored.
         weights: how many leading weights of each stream count.
         code: a sliding code.
-        taps: real taps to search with instead of the code's, as `window_values` takes them.
+        trellis: tables to search with instead of the code's own.
 
     Returns:
         uint8 0/1 of shape ``(streams, G*D)``.
     """
     exact = targets.shape[1] <= EXACT_WEIGHTS
-    return _run(targets, weights, code, taps, exact)
+    return _run(targets, weights, code, trellis or make_trellis(code), exact)
 
 
 def encode_streams_exactly(targets: Floats, weights: int, code: LiftCode) -> npt.NDArray[np.uint8]:
     """As `encode_streams`, proved nearest among all codewords; slower by the states it must try."""
-    return _run(targets, weights, code, None, exact=True)
+    return _run(targets, weights, code, make_trellis(code), exact=True)

@@ -93,6 +93,20 @@ def show_code(
     out.print(table)
 
 
+def _parities(text: str) -> tuple[int, tuple[int, ...]]:
+    """How many masks to draw, and the masks given, of the option's text."""
+    from algo.errors import LiftError
+
+    try:
+        if "x" not in text:
+            return int(text), ()
+        return 0, tuple(int(mask, 16) for mask in text.split(","))
+    except ValueError:
+        raise LiftError(
+            f"--parities {text}: give a number, or hexadecimal masks with commas: 0x3,0x15"
+        ) from None
+
+
 @codes.command("learn")
 def learn_code(
     output: Annotated[Path, typer.Argument(help="The code file to write (.json).")],
@@ -101,9 +115,13 @@ def learn_code(
     window: Annotated[
         int | None, typer.Option(min=1, help="Bits a weight is decoded from; none: block code.")
     ] = None,
+    parities: Annotated[
+        str, typer.Option(help="How many parities to draw, or their masks: 0x3,0x15.")
+    ] = "0",
+    taps_bits: Annotated[int, typer.Option(min=4, max=8, help="Width of a tap.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    starts: Annotated[int, typer.Option(min=1, help="Random candidates.")] = 60,
-    bred: Annotated[int, typer.Option(min=0, help="Candidates bred from the best.")] = 200,
+    starts: Annotated[int, typer.Option(min=1, help="Random candidates.")] = 24,
+    bred: Annotated[int, typer.Option(min=0, help="Candidates bred from the best.")] = 40,
     weights: Annotated[int, typer.Option(min=64, help="Samples per training step.")] = 8192,
     measured: Annotated[
         int, typer.Option(min=1000, help="Fresh samples to measure the MSE on.")
@@ -118,7 +136,8 @@ def learn_code(
     from algo.errors import LiftError
     from algo.learn import Geometry, Schedule, learn, measure
 
-    geometry = Geometry(lifted, group, window)
+    drawn, masks = _parities(parities)
+    geometry = Geometry(lifted, group, window, masks, drawn, taps_bits)
     geometry.check()
     if output.exists() or output.suffix != ".json":
         raise LiftError(f"{output}: give the name of a new file that ends in .json")
@@ -128,6 +147,8 @@ def learn_code(
     command = f"liftquant codes learn --lifted {lifted} --group {group}" + (
         f" --window {window}" if window else ""
     )
+    command += f" --parities {parities}" if parities != "0" else ""
+    command += f" --taps-bits {taps_bits}" if taps_bits != 8 else ""
     command += f" --seed {seed} --starts {starts} --bred {bred} --weights {weights} {output.name}"
     with progress("learning", 1.0) as meter:
         code = learn(

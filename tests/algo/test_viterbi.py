@@ -10,7 +10,7 @@ from algo import viterbi
 from algo.code import LiftCode
 from algo.decode import decode_bits
 from algo.shipped import load_code, shipped_codes
-from algo.viterbi import encode_streams, encode_streams_exactly, window_values
+from algo.viterbi import encode_streams, encode_streams_exactly, make_trellis, window_values
 from tests.conftest import CODES, random_code
 
 SMALL = {
@@ -114,7 +114,8 @@ def test_kept_tables_belong_to_their_code() -> None:
     alone = [encode_streams_exactly(targets, 80, code) for code in codes]
     for _ in range(2):
         for code, bits in zip(codes, alone, strict=True):
-            encode_streams(targets, 80, code, rng.standard_normal(code.window_taps.shape))
+            other = make_trellis(code, rng.standard_normal(code.window_taps.shape))
+            encode_streams(targets, 80, code, other)
             assert np.array_equal(encode_streams_exactly(targets, 80, code), bits)
     with ThreadPoolExecutor(4) as pool:
         again = pool.map(lambda code: encode_streams_exactly(targets, 80, code), codes)
