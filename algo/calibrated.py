@@ -142,7 +142,7 @@ class CalibratedBlocks:
         for members in groups:
             moments = self._moments(name, block, original, members[0])
             modules = {m: block.get_submodule(m.removeprefix(f"{name}.")) for m in members}
-            real = {m: _weight(module).double() for m, module in modules.items()}
+            real = {m: layer_weight(module).double() for m, module in modules.items()}
             whitening = self._whitening(moments, real.values())
             whitenings[members[0]] = whitening
 
@@ -220,7 +220,8 @@ class CalibratedBlocks:
         self._staged.drop(name)
 
 
-def _weight(module: nn.Module) -> torch.Tensor:
+def layer_weight(module: nn.Module) -> torch.Tensor:
+    """The weight of a linear layer, which torch's types do not know to be a tensor."""
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
     return weight

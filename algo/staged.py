@@ -73,7 +73,7 @@ class StagedModel:
         """Run the model with every block replaced by one that notes how it is called."""
         blocks = {name: self.network.get_submodule(name) for name in self.blocks}
         for name, block in blocks.items():
-            block.forward = self._noting(name)  # type: ignore[method-assign]
+            block.forward = self._noting(name)
         try:
             with torch.no_grad():
                 for part in self._parts:
