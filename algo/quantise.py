@@ -36,7 +36,7 @@ def whitening_key(inputs: int) -> str:
     return f"in{inputs}"
 
 
-def _block_files(names: list[str]) -> dict[str, list[str]]:
+def block_files(names: list[str]) -> dict[str, list[str]]:
     """Layers by the file of their block; a block is everything up to a name's first number."""
     blocks: dict[str, list[str]] = {}
     for name in names:
@@ -148,7 +148,7 @@ def quantise_model(
     sizes = sorted({columns for _, columns in shapes.values()})
     whitenings = {n: random_whitening(n, recipe.seed) for n in sizes}
     layers: dict[str, LayerEntry] = {}
-    for file, block in _block_files(list(shapes)).items():
+    for file, block in block_files(list(shapes)).items():
         entries = {
             name: LayerEntry(
                 shape=shapes[name], axis=recipe.axis, code=recipe.code.name,
