@@ -27,6 +27,7 @@ class ModelShapes:
         carried: every other stored tensor.
         embedding: name of the token embedding's weight.
         head: name of the output layer's weight; None where it is the embedding (tied).
+        tied: tensors that are others under a second name; files may hold them all the same.
         hidden: width of the residual stream.
         vocabulary: outputs of the head.
         caches: key-value cache of each decoder layer.
@@ -38,6 +39,7 @@ class ModelShapes:
     carried: Mapping[str, TensorShape]
     embedding: str
     head: str | None
+    tied: Mapping[str, TensorShape]
     hidden: int
     vocabulary: int
     caches: tuple[LayerCache, ...]
@@ -79,22 +81,17 @@ def config_shapes(config: Any, dtype: torch.dtype, dtypes_from: str) -> ModelSha
     if embedding is None or head is None:
         raise LiftError("the model has no token embedding or no output layer that could be found")
     vocabulary = state[head][0]
-    tied = set(getattr(model, "_tied_weights_keys", None) or ())
-    if config.tie_word_embeddings and head in tied:
-        head = None
-    absent = tied if config.tie_word_embeddings else set()
+    keys = set(getattr(model, "_tied_weights_keys", None) or ())
+    tied_names = keys if config.tie_word_embeddings else set()
     quantised = {f"{name}.weight" for name in names}
-    carried = {
-        name: TensorShape(shape, dtype)
-        for name, shape in state.items()
-        if name not in quantised and name not in absent
-    }
+    others = {n: TensorShape(shape, dtype) for n, shape in state.items() if n not in quantised}
     decoder = config.get_text_config(decoder=True)
     return ModelShapes(
         linears=linears,
-        carried=carried,
+        carried={name: tensor for name, tensor in others.items() if name not in tied_names},
         embedding=embedding,
-        head=head,
+        head=None if head in tied_names else head,
+        tied={name: tensor for name, tensor in others.items() if name in tied_names},
         hidden=state[embedding][1],
         vocabulary=vocabulary,
         caches=layer_caches(decoder, linears),
@@ -153,7 +150,8 @@ def read_shapes(model: str, dtype: torch.dtype | None = None) -> ModelShapes:
         return shapes
     carried = {
         name: TensorShape(tensor.shape, stored.get(name, tensor.dtype))
-        for name, tensor in shapes.carried.items()
+        for name, tensor in {**shapes.carried, **shapes.tied}.items()
+        if name in shapes.carried or name in stored
     }
     return replace(shapes, carried=carried, dtypes_from="read from the files' headers")
 
