@@ -13,6 +13,7 @@ from typing import Any
 from algo.errors import LiftError
 
 _KEY = re.compile(r"(.*?)\d+\..*\bk_proj")
+_FUSED = re.compile(r"(.*?)\d+\..*\b(?:qkv_proj|query_key_value|Wqkv|qkv)")
 _WINDOWED = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
 _NOT_UNDERSTOOD = (
     "the KV cache of this model is not understood: {}; of attention, full and sliding-window "
@@ -44,10 +45,11 @@ def layer_caches(config: Any, linears: Mapping[str, tuple[int, int]]) -> tuple[L
 
     Args:
         config: transformers config of the decoder.
-        linears: ``(rows, columns)`` of the block linears; key projections must agree.
+        linears: ``(rows, columns)`` of the block linears, whose key projections must agree.
 
     Raises:
-        LiftError: latent attention, a recurrent layer, or heads that differ between layers.
+        LiftError: latent attention, a recurrent layer, heads that differ between layers, or key
+            projections that are not as the config means them.
     """
     if getattr(config, "kv_lora_rank", None):
         raise LiftError(_NOT_UNDERSTOOD.format("it uses latent attention (kv_lora_rank)"))
@@ -61,8 +63,9 @@ def layer_caches(config: Any, linears: Mapping[str, tuple[int, int]]) -> tuple[L
         size = _positive(config, "head_dim")
     else:
         size = _positive(config, "hidden_size") // heads
-    _check_keys(linears, layers, kv_heads * size)
-    return tuple(LayerCache(2 * kv_heads * size, window) for window in _windows(config, layers))
+    windows = _windows(config, layers)
+    _check_keys(linears, layers, kv_heads * size, (heads + 2 * kv_heads) * size)
+    return tuple(LayerCache(2 * kv_heads * size, window) for window in windows)
 
 
 def _windows(config: Any, layers: int) -> list[int | None]:
@@ -84,18 +87,22 @@ def _windows(config: Any, layers: int) -> list[int | None]:
     return windows
 
 
-def _check_keys(linears: Mapping[str, tuple[int, int]], layers: int, rows: int) -> None:
-    """One stack of blocks must have the key projections that the config speaks of, if any has."""
+def _check_keys(linears: Mapping[str, tuple[int, int]], layers: int, keys: int, fused: int) -> None:
+    """One stack of blocks must have the key projections, or fused ones, that the config means."""
     stacks: dict[str, list[int]] = {}
-    for name, shape in linears.items():
-        match = _KEY.fullmatch(name)
-        if match:
-            stacks.setdefault(match[1], []).append(shape[0])
-    if stacks and [rows] * layers not in stacks.values():
-        found = sorted({size for sizes in stacks.values() for size in sizes})
-        raise LiftError(
-            _NOT_UNDERSTOOD.format(
-                f"the config speaks of {rows} keys in each of {layers} layers, the layers have "
-                + ", ".join(map(str, found))
+    for pattern, expected in ((_KEY, keys), (_FUSED, fused)):
+        for name, shape in linears.items():
+            match = pattern.fullmatch(name)
+            if match:
+                stacks.setdefault(match[1], []).append(shape[0])
+        if [expected] * layers in stacks.values():
+            return
+        if stacks:
+            found = sorted({size for sizes in stacks.values() for size in sizes})
+            raise LiftError(
+                _NOT_UNDERSTOOD.format(
+                    f"its config means {layers} key projections of {expected} rows, it has "
+                    f"{sum(map(len, stacks.values()))} of {', '.join(map(str, found))}"
+                )
             )
-        )
+    raise LiftError(_NOT_UNDERSTOOD.format("no layer is a key projection by its name"))

@@ -82,7 +82,7 @@ def config_shapes(config: Any, dtype: torch.dtype, dtypes_from: str) -> ModelSha
         raise LiftError("the model has no token embedding or no output layer that could be found")
     vocabulary = state[head][0]
     keys = set(getattr(model, "_tied_weights_keys", None) or ())
-    tied_names = keys if config.tie_word_embeddings else set()
+    tied_names = keys if getattr(config, "tie_word_embeddings", False) else set()
     quantised = {f"{name}.weight" for name in names}
     others = {n: TensorShape(shape, dtype) for n, shape in state.items() if n not in quantised}
     decoder = config.get_text_config(decoder=True)

@@ -16,11 +16,17 @@ def config(kind: str = "LlamaConfig", **fields: Any) -> Any:
     return getattr(transformers, kind)(**{**usual, **fields})
 
 
+def keys(rows: int, layers: int = 6) -> dict[str, tuple[int, int]]:
+    return {f"model.layers.{i}.self_attn.k_proj": (rows, 64) for i in range(layers)}
+
+
 def test_grouped_heads_and_head_size() -> None:
-    assert layer_caches(config(num_key_value_heads=2), {}) == (LayerCache(2 * 2 * 8, None),) * 6
+    assert (
+        layer_caches(config(num_key_value_heads=2), keys(16)) == (LayerCache(2 * 2 * 8, None),) * 6
+    )
     wide = config(num_key_value_heads=2, head_dim=16)
-    assert layer_caches(wide, {}) == (LayerCache(2 * 2 * 16, None),) * 6
-    assert layer_caches(config(num_key_value_heads=8), {})[0].elements == 2 * 64
+    assert layer_caches(wide, keys(32)) == (LayerCache(2 * 2 * 16, None),) * 6
+    assert layer_caches(config(num_key_value_heads=8), keys(64))[0].elements == 2 * 64
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**4))
@@ -32,26 +38,36 @@ def test_windowed_layer_keeps_its_window(context: int, window: int, elements: in
 
 def test_windows_by_layer() -> None:
     every = config("MistralConfig", sliding_window=100, num_key_value_heads=8)
-    assert {c.window for c in layer_caches(every, {})} == {100}
+    assert {c.window for c in layer_caches(every, keys(64))} == {100}
     none = config("Qwen2Config", use_sliding_window=False, num_key_value_heads=8)
-    assert {c.window for c in layer_caches(none, {})} == {None}
+    assert {c.window for c in layer_caches(none, keys(64))} == {None}
     upper = config(
         "Qwen2Config", use_sliding_window=True, sliding_window=50, max_window_layers=4,
         num_key_value_heads=8,
     )  # fmt: skip
-    assert [c.window for c in layer_caches(upper, {})] == [None] * 4 + [50] * 2
+    assert [c.window for c in layer_caches(upper, keys(64))] == [None] * 4 + [50] * 2
 
 
 def test_key_projections_must_agree_with_the_config() -> None:
-    keys = {f"model.layers.{i}.self_attn.k_proj": (16, 64) for i in range(6)}
     tower = {f"vision.layers.{i}.attn.k_proj": (99, 99) for i in range(3)}
     fitting = config(num_key_value_heads=2)
-    assert len(layer_caches(fitting, {**tower, **keys})) == 6
-    odd = {**keys, "model.layers.3.self_attn.k_proj": (24, 64)}
-    with pytest.raises(LiftError, match="16 keys in each of 6 layers, the layers have 16, 24"):
+    assert len(layer_caches(fitting, {**tower, **keys(16)})) == 6
+    odd = {**keys(16), "model.layers.3.self_attn.k_proj": (24, 64)}
+    with pytest.raises(LiftError, match="means 6 key projections of 16 rows, it has 6 of 16, 24"):
         layer_caches(fitting, odd)
-    with pytest.raises(LiftError, match="64 keys in each of 6 layers, the layers have 16"):
-        layer_caches(config(num_key_value_heads=8), keys)
+    with pytest.raises(LiftError, match="means 6 key projections of 64 rows, it has 6 of 16"):
+        layer_caches(config(num_key_value_heads=8), keys(16))
+    with pytest.raises(LiftError, match="means 6 key projections of 16 rows, it has 5 of 16"):
+        layer_caches(fitting, keys(16, layers=5))
+    with pytest.raises(LiftError, match="no layer is a key projection by its name"):
+        layer_caches(fitting, {"model.layers.0.mlp.up_proj": (16, 64)})
+
+
+def test_fused_projections_must_agree_too() -> None:
+    fused = {f"model.layers.{i}.self_attn.qkv_proj": (64 + 2 * 16, 64) for i in range(6)}
+    assert layer_caches(config(num_key_value_heads=2), fused)[0].elements == 2 * 16
+    with pytest.raises(LiftError, match="6 key projections of 192 rows, it has 6 of 96"):
+        layer_caches(config(num_key_value_heads=8), fused)
 
 
 @pytest.mark.parametrize(
@@ -66,4 +82,4 @@ def test_caches_that_are_not_understood_are_refused(
     kind: str, fields: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(LiftError, match=f"KV cache of this model is not understood: {message}"):
-        layer_caches(config(kind, **fields), {})
+        layer_caches(config(kind, **fields), keys(64))

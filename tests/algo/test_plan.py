@@ -1,5 +1,6 @@
 """What fits, and that nothing more does."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from algo.plan import (
 )
 from algo.shapes import ModelShapes, read_shapes
 from algo.shipped import best_code
+from algo.sizes import format_size
 from algo.source import load_config, open_source
 from tests.conftest import ROOT
 
@@ -192,3 +194,17 @@ def test_assumptions_name_what_the_figures_depend_on(tiny_llama: Path) -> None:
     assert "Head in 8 bits on the GPU, embedding in 16 bits in the host's memory" in text
     assert "the runtime has to convert them" in text
     assert "the context is longer" not in text
+
+
+def test_unquantised_experts_are_told(tmp_path: Path) -> None:
+    fields = {
+        "model_type": "qwen3_moe", "hidden_size": 32, "moe_intermediate_size": 16,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "num_experts": 4, "vocab_size": 64, "dtype": "bfloat16",
+    }  # fmt: skip
+    (tmp_path / "moe.json").write_text(json.dumps(fields))
+    made = plan_model(read_shapes(str(tmp_path / "moe.json")), Budget(GIB, 64))
+    experts = 2 * 4 * (32 * 32 + 32 * 16) * 2
+    assert made.uniform.memory.other > experts
+    told = f"4 tensors of three or more dimensions (fused experts, say) hold {format_size(experts)}"
+    assert any(told in line for line in made.assumptions)
