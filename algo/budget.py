@@ -1,7 +1,6 @@
 """What a quantised model takes while it runs, part by part.
 
-Formulae, all in bytes, for T = min(chunk, context * batch) tokens in one forward step (at least one
-per sequence):
+Formulae, all in bytes, for T = max(batch, min(chunk, context * batch)) tokens in one forward step:
 
     words, scales, transforms   as the checkpoint stores them, padding included
     embedding, head             rows * ceil(columns * bits / 8), and a bfloat16 scale per row

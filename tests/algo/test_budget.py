@@ -64,6 +64,13 @@ def test_streams_along_the_inputs(untied: ModelShapes) -> None:
     assert got.activations == 100 * (2 * (2 * 48 + 2 * 48 + 160) + 4 * 16 * 12)
 
 
+@pytest.mark.parametrize(("axis", "stream"), [("out", 16), ("in", 10)])
+def test_sums_are_as_many_as_a_stream_has_bits(untied: ModelShapes, axis: str, stream: int) -> None:
+    up = replace(untied, linears={"model.layers.0.mlp.up_proj": (80, 48)})
+    expected = 100 * (2 * (2 * 48 + 2 * 48 + 80) + 4 * stream * 12)
+    assert memory(up, axis=axis).activations == expected
+
+
 @pytest.mark.parametrize(
     ("bits", "row"), [(32, 4 * 48), (16, 2 * 48), (8, 48 + 2), (5, 30 + 2), (3, 18 + 2)]
 )
