@@ -118,13 +118,16 @@ def _choice(
     shapes: ModelShapes, codes: Mapping[str, LiftCode], layout: Layout, budget: Budget
 ) -> Choice:
     memory = run_memory(shapes, codes, layout, budget)
-    coded = sum(rows * cols * codes[n].rate for n, (rows, cols) in shapes.linears.items())
+    coded = sum(  # exact, so that a uniform rate is the code's own
+        Fraction(rows * columns * codes[name].lifted, codes[name].group)
+        for name, (rows, columns) in shapes.linears.items()
+    )
     groups: dict[str, list[str]] = {}
     for leader in input_groups(shapes.linears):
         groups.setdefault(codes[leader].name, []).append(leader)
     stored = memory.words + memory.scales + memory.transforms
     return Choice(
-        rate=coded / shapes.weights,
+        rate=float(coded / shapes.weights),
         bits_per_weight=stored * 8 / shapes.weights,
         memory=memory,
         left_bytes=budget.total_bytes - memory.total,
