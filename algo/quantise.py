@@ -18,7 +18,7 @@ from algo.files import read_json, unfinished_name, write_json
 from algo.matrix import Axis, quantise_matrix
 from algo.packing import stream_groups
 from algo.source import Source
-from algo.staged import StagedModel, blocks_of
+from algo.staged import StagedModel, block_of, blocks_of
 from algo.whitening import Whitening, random_whitening
 
 Report = Callable[[int, str], None]
@@ -59,6 +59,12 @@ class Recipe:
 def whitening_key(inputs: int) -> str:
     """Layers of as many inputs share one rotation, so it costs nothing per layer."""
     return f"in{inputs}"
+
+
+def block_files(names: list[str]) -> dict[str, list[str]]:
+    """Layers by the file of their block."""
+    blocks = enumerate(blocks_of(names).values())
+    return {f"block-{index:03d}.safetensors": members for index, members in blocks}
 
 
 def _check_layers(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
@@ -209,18 +215,17 @@ def quantise_model(
     if recipe.calibration is not None:
         staged = StagedModel(source, recipe.calibration.windows, recipe.calibration.batch)
         calibrated = CalibratedBlocks(staged, recipe.calibration, rotations.__getitem__)
-    for index, (block, names) in enumerate(blocks_of(list(shapes)).items()):
-        file = f"block-{index:03d}.safetensors"
+    for file, names in block_files(list(shapes)).items():
         dense = run.stored(file, names, recipe, rotations.__getitem__)
         if dense is not None:
             if calibrated:
-                calibrated.replay(block, dense)
+                calibrated.replay(block_of(names[0]), dense)
             if on_progress:
                 on_progress(sum(shapes[n][0] * shapes[n][1] for n in names), names[-1])
             continue
         if calibrated:
             codes = {name: recipe.code_of(name) for name in names}
-            made = calibrated.quantise(block, codes, recipe.axis, on_progress)
+            made = calibrated.quantise(block_of(names[0]), codes, recipe.axis, on_progress)
         else:
             made = _nearest(source, names, recipe, rotations.__getitem__, on_progress)
         run.save(file, made, {name: whitening_key(shapes[name][1]) for name in names})

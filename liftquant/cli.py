@@ -14,6 +14,7 @@ from liftquant.crosscheck_command import crosscheck
 from liftquant.eval_command import evaluate
 from liftquant.inspect_command import inspect
 from liftquant.kernels_command import kernels
+from liftquant.plan_command import plan
 from liftquant.quantize_command import quantize
 from liftquant.rtl_command import rtl
 
@@ -32,6 +33,7 @@ app.command("quantize")(quantize)
 app.command("eval")(evaluate)
 app.command("crosscheck")(crosscheck)
 app.command("inspect")(inspect)
+app.command("plan")(plan)
 app.add_typer(codes, name="codes")
 app.add_typer(kernels, name="kernels")
 app.add_typer(rtl, name="rtl")

@@ -70,7 +70,7 @@ def code(request: pytest.FixtureRequest) -> LiftCode:
 
 
 def write_tiny_llama(folder: Path, seed: int = 0, **overrides: object) -> Path:
-    """A random Llama of two blocks with odd widths, as a Hugging Face directory."""
+    """A random Llama of two blocks with odd widths, as a Hugging Face directory, in `dtype`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     fields: dict[str, object] = {
@@ -80,7 +80,7 @@ def write_tiny_llama(folder: Path, seed: int = 0, **overrides: object) -> Path:
     }  # fmt: skip
     torch.manual_seed(seed)
     model = LlamaForCausalLM(LlamaConfig(**{**fields, **overrides}))
-    model.save_pretrained(folder)
+    model.to(overrides.get("dtype", torch.float32)).save_pretrained(folder)
     return folder
 
 

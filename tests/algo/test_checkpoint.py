@@ -55,7 +55,7 @@ def test_altered_code_is_found_by_its_hash(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99; this version reads format 1"),
+        ({"format": 99}, "format 99; this version reads format 2"),
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"codes": {}}, "names code .* of which one is not listed"),

@@ -151,7 +151,7 @@ def test_another_model_does_not_resume_a_run(
 
 def test_blocks_of_two_stacks_get_files_of_their_own() -> None:
     names = ["enc.0.q", "enc.1.q", "dec.0.q", "dec.0.k", "enc.0.k"]
-    files = quantise._block_files(names)
+    files = quantise.block_files(names)
     assert list(files.values()) == [["enc.0.q", "enc.0.k"], ["enc.1.q"], ["dec.0.q", "dec.0.k"]]
 
 
