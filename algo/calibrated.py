@@ -10,7 +10,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from algo.code import LiftCode
+from algo.correct import Correction, correct_block
 from algo.errors import LiftError
 from algo.feedback import DAMPING, damped, proxy_error, quantise_with_feedback
 from algo.matrix import Axis, PackedMatrix
@@ -38,6 +39,7 @@ class Calibration:
         drift: how much of the drift of a layer's input its weights make good, 0 to 1.
         damping: as in `algo.feedback.damped`.
         batch: windows per forward pass; changes nothing beyond rounding.
+        correction: how to train each block afterwards; None leaves it.
     """
 
     windows: torch.Tensor
@@ -45,6 +47,7 @@ class Calibration:
     drift: float = 0.5
     damping: float = DAMPING
     batch: int = 4
+    correction: Correction | None = None
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values; windows by their hash."""
@@ -55,6 +58,7 @@ class Calibration:
             "scaling": self.scaling,
             "drift": self.drift,
             "damping": self.damping,
+            "correction": None if self.correction is None else asdict(self.correction),
         }
 
 
@@ -127,7 +131,8 @@ class CalibratedBlocks:
         self._factors = factors
         self._hidden: Hidden = list(staged.inputs)  # after the quantised blocks
         self._original: Hidden = list(staged.inputs)  # after the original ones
-        self._groups: list[list[str]] | None = None
+        # the original is only run along where something is compared with it
+        self._follows = bool(calibration.drift) or calibration.correction is not None
 
     def quantise(
         self, name: str, codes: Mapping[str, LiftCode], axis: Axis, report: Report | None
@@ -162,8 +167,29 @@ class CalibratedBlocks:
                 errors[layer] = moments.relative_error(dense - real[layer], real[layer])
                 modules[layer].weight = nn.Parameter(dense.float(), requires_grad=False)
             matrices |= made
+        nearest = QuantisedBlock(matrices, groups, whitenings, errors)
+        return self._corrected(name, block, original, nearest)
+
+    def _corrected(
+        self, name: str, block: nn.Module, original: nn.Module, made: QuantisedBlock
+    ) -> QuantisedBlock:
+        """Train the block if that is asked for; carry the text through it either way."""
+        correction = self._calibration.correction
+        if correction is not None:
+            with torch.no_grad():
+                wanted = [self._staged.run(name, original, x) for x in self._original]
+            trained = copy.deepcopy(block)
+            made = correct_block(
+                self._staged, name, trained, made, self._hidden, wanted, correction
+            )
+            for group in made.groups:
+                whitening = made.whitenings[group[0]]
+                for layer in group:
+                    dense = whitening.undo(made.matrices[layer].dequantise())
+                    module = block.get_submodule(layer.removeprefix(f"{name}."))
+                    module.weight = nn.Parameter(dense, requires_grad=False)
         self._advance(name, block, original)
-        return QuantisedBlock(matrices, groups, whitenings, errors)
+        return made
 
     def _layer(
         self, layer: str, weight: torch.Tensor, moments: Moments, whitening: Whitening,
@@ -215,7 +241,7 @@ class CalibratedBlocks:
     def _advance(self, name: str, block: nn.Module, original: nn.Module) -> None:
         with torch.no_grad():
             self._hidden = [self._staged.run(name, block, x) for x in self._hidden]
-            if self._calibration.drift:
+            if self._follows:
                 self._original = [self._staged.run(name, original, x) for x in self._original]
         self._staged.drop(name)
 

@@ -17,6 +17,7 @@ from liftquant.kernels_command import kernels
 from liftquant.plan_command import plan
 from liftquant.quantize_command import quantize
 from liftquant.rtl_command import rtl
+from liftquant.tune_command import tune
 
 _INTERRUPTED = 130  # the status typer gives to Ctrl-C
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("quantize")(quantize)
 app.command("eval")(evaluate)
 app.command("crosscheck")(crosscheck)
+app.command("tune")(tune)
 app.command("inspect")(inspect)
 app.command("plan")(plan)
 app.add_typer(codes, name="codes")

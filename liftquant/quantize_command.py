@@ -16,12 +16,27 @@ def quantize(
     ],
     folder: Annotated[Path, typer.Argument(help="The checkpoint directory to write.")],
     bits: Annotated[
-        float, typer.Option(help="Bits per weight; the best shipped code of this rate is taken.")
-    ] = 2.4,
+        float | None, typer.Option(help="Average bits per weight, 1.5 to 4; 2.4 by default.")
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="Instead of --bits: the memory to fit, say 24GiB (`liftquant plan`)."),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="With --fit: tokens of context.")] = 8192,
     code: Annotated[
         str | None,
-        typer.Option(help="Instead of --bits: a code's name, or a code file (.json)."),
+        typer.Option(help="Instead of --bits: one code for all, by name or file (.json)."),
     ] = None,
+    window: Annotated[
+        int, typer.Option(help="Window of the codes: 8, 12 or 16 bits. Longer: better, slower.")
+    ] = 12,
+    parities: Annotated[
+        bool,
+        typer.Option(help="Allow codes with parities: better, but not for the fused product."),
+    ] = True,
+    uniform: Annotated[
+        bool, typer.Option("--uniform", help="One rate for all layers, not by their sensitivity.")
+    ] = False,
     axis: Annotated[
         str, typer.Option(help="Direction of the streams: out (columns) or in (rows).")
     ] = "out",
@@ -32,7 +47,10 @@ def quantize(
         ),
     ] = "builtin",
     calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 16384,
-    context: Annotated[int, typer.Option(min=2, help="Tokens per calibration window.")] = 512,
+    calib_context: Annotated[int, typer.Option(min=2, help="Tokens per window of it.")] = 512,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Train each block's scales afterwards.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the whitening.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -42,28 +60,42 @@ def quantize(
     carried over as they are.
     """
     from algo.calibrated import Calibration
+    from algo.correct import Correction
     from algo.errors import LiftError
     from algo.matrix import AXES
     from algo.quantise import Recipe, check_folder, quantise_model
-    from algo.shipped import best_code, find_code
+    from algo.shipped import find_code
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers
+    from liftquant.recipes import Wish, fitting_bits, make_recipe
     from liftquant.texts import calibration_windows
 
-    chosen = find_code(code) if code else best_code(bits)
+    if sum(choice is not None for choice in (bits, fit, code)) > 1:
+        raise LiftError("--bits, --fit and --code exclude each other; give one")
     matching = [a for a in AXES if a == axis]
     if not matching:
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
+    if correct and calib == "none":
+        raise LiftError("--correct needs a text to calibrate with; drop --calib none")
     check_folder(folder)
+    chosen = find_code(code) if code else None
     quiet_transformers()
     with progress(f"reading {model}"):
         source = open_source(model)
-    err.print(f"{len(source.linears)} linear layers, code {chosen.name}, axis {axis}, seed {seed}")
     calibration = None
     if calib != "none":
-        calibration = Calibration(calibration_windows(source, calib, context, calib_tokens))
-    recipe = Recipe(chosen, matching[0], seed, calibration)
+        windows = calibration_windows(source, calib, calib_context, calib_tokens)
+        calibration = Calibration(windows, correction=Correction() if correct else None)
+    if chosen is not None:
+        recipe = Recipe(chosen, matching[0], seed, calibration)
+    else:
+        rate = fitting_bits(source, fit, context) if fit else bits or 2.4
+        wish = Wish(rate, window, parities, matching[0], seed, not uniform)
+        with progress("choosing codes", 1) as meter:
+            recipe = make_recipe(source, wish, calibration, meter.advance)
+    names = sorted({recipe.code_of(layer).name for layer in source.linears})
+    err.print(f"{len(source.linears)} linear layers, axis {axis}, codes {', '.join(names)}")
     with progress("quantising") as meter:
         checkpoint = quantise_model(source, recipe, folder, meter.start, meter.advance)
     summary = checkpoint_summary(checkpoint)

@@ -1,0 +1,104 @@
+"""Correction of a block: what its layers' errors did together is trained away.
+
+Row scales, input scales and, if wanted, signs are moved so that the quantised block, given what the
+quantised model feeds it, puts out what the original puts out (LiftQuant, arXiv 2606.04050,
+section 3.4).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from algo.staged import Hidden, StagedModel
+from algo.tunable import TunableLinear, tunable_layers
+
+if TYPE_CHECKING:
+    from algo.calibrated import QuantisedBlock
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Settings.
+
+    Attributes:
+        epochs: passes over the calibration windows.
+        rate: learning rate of Adam for the logarithms of the scales.
+        signs: learning rate of the latents behind the signs, None to leave the signs.
+    """
+
+    epochs: int = 2
+    rate: float = 2e-3
+    signs: float | None = None
+
+
+def replace_layers(block: nn.Module, prefix: str, layers: dict[str, TunableLinear]) -> None:
+    """Put trainable layers in the place of a block's linear layers."""
+    for name, layer in layers.items():
+        parent, _, leaf = name.removeprefix(prefix).rpartition(".")
+        setattr(block.get_submodule(parent), leaf, layer)
+
+
+def correct_block(
+    staged: StagedModel, name: str, block: nn.Module, made: "QuantisedBlock",
+    hidden: Hidden, targets: Hidden, settings: Correction,
+    on_step: Callable[[], None] | None = None,
+) -> "QuantisedBlock":  # fmt: skip
+    """Train a quantised block towards the original's outputs.
+
+    Args:
+        staged: how to run the block.
+        name: the block.
+        block: a copy of it; its linear layers are replaced.
+        made: its layers in low-bit form.
+        hidden: inputs, batch by batch, from the quantised model.
+        targets: outputs of the original block for the original's inputs.
+        settings: how long and how fast.
+        on_step: called after every step.
+
+    Returns:
+        The block with its scales (and signs) trained; as it was where training did not help.
+    """
+    shared = {m: made.whitenings[group[0]] for group in made.groups for m in group}
+    biases = {m: block.get_submodule(m.removeprefix(f"{name}.")).bias for m in made.matrices}
+    layers = tunable_layers(made.matrices, shared, biases, settings.signs)  # type: ignore[arg-type]
+    replace_layers(block, f"{name}.", layers)
+    slow = [p for layer in layers.values() for n, p in layer.named_parameters() if n == "latent"]
+    fast = {id(p): p for layer in layers.values() for p in layer.parameters()}
+    for p in slow:
+        del fast[id(p)]
+    groups = [{"params": list(fast.values()), "lr": settings.rate}]
+    if slow:
+        groups.append({"params": slow, "lr": settings.signs})
+    adam = torch.optim.Adam(groups)
+    steps = settings.epochs * len(hidden)
+    decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
+    before = _loss(staged, name, block, hidden, targets)
+    for _ in range(settings.epochs):
+        for x, wanted in zip(hidden, targets, strict=True):
+            adam.zero_grad()
+            miss = staged.run(name, block, x) - wanted
+            miss.square().mean().backward()  # type: ignore[no-untyped-call]
+            adam.step()
+            decay.step()
+            if on_step:
+                on_step()
+    if _loss(staged, name, block, hidden, targets) >= before:
+        return made
+    matrices = {m: layer.stored() for m, layer in layers.items()}
+    whitenings = {
+        group[0]: layers[group[0]].inputs.stored(shared[group[0]]) for group in made.groups
+    }
+    return replace(made, matrices=matrices, whitenings=whitenings)
+
+
+def _loss(
+    staged: StagedModel, name: str, block: nn.Module, hidden: Hidden, targets: Hidden
+) -> float:
+    with torch.no_grad():
+        return sum(
+            float((staged.run(name, block, x) - wanted).square().mean())
+            for x, wanted in zip(hidden, targets, strict=True)
+        )
