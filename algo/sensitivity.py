@@ -55,7 +55,7 @@ class _Watch:
     def _hook(self, layer: str, leads: bool) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if leads:
-                x = args[0].detach().reshape(-1, args[0].shape[-1])
+                x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
                 part = Moments((x.T @ x).double(), torch.zeros(()), len(x))
                 seen = self.moments.get(layer)
                 self.moments[layer] = part if seen is None else seen + part

@@ -22,6 +22,7 @@ from algo.errors import LiftError
 from algo.files import read_json, write_json
 from algo.layer import LiftLinear
 from algo.model import load_quantised
+from algo.precision import short_products
 from algo.tunable import TunableLinear, tunable_layers
 
 _STATE = "training.safetensors"
@@ -78,7 +79,9 @@ class _Trainer:
         for group in self._adam.param_groups:
             group["lr"] = self._rate * (1 - self.done / self._steps)
         self._adam.zero_grad()
-        loss = divergence(reference, self.model(input_ids=windows, use_cache=False).logits)
+        with short_products():
+            logits = self.model(input_ids=windows, use_cache=False).logits
+        loss = divergence(reference, logits)
         if not bool(torch.isfinite(loss)):
             raise LiftError("the divergence is not finite: lower the learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -163,7 +166,7 @@ def tune_checkpoint(
         on_progress(trainer.done, "resumed")
     while trainer.done < steps:
         part = parts[trainer.done % len(parts)]
-        with torch.no_grad():
+        with torch.no_grad(), short_products():
             reference = original(input_ids=part, use_cache=False).logits
         loss = trainer.step(part, reference)
         if trainer.done % _SAVE_EVERY == 0:
