@@ -56,7 +56,8 @@ class _Watch:
         def hook(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if leads:
                 x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
-                part = Moments((x.T @ x).double(), torch.zeros(()), len(x))
+                with torch.autocast("cpu", enabled=False):  # the sums need more than bfloat16
+                    part = Moments((x.T @ x).double(), torch.zeros(()), len(x))
                 seen = self.moments.get(layer)
                 self.moments[layer] = part if seen is None else seen + part
             output.register_hook(keep)  # type: ignore[no-untyped-call]
