@@ -184,10 +184,10 @@ def _write(checkpoint: Checkpoint, layers: dict[str, TunableLinear], folder: Pat
     for name, entry in checkpoint.manifest.layers.items():
         tensors = changed.setdefault(entry.file, {})
         tensors |= store.matrix_tensors(name, layers[name].stored())
-        if entry.pre is not None:
-            pre = layers[entry.pre].inputs.stored(whitenings[entry.pre]).pre
-            if pre is not None:
-                tensors[f"{entry.pre}.pre"] = pre
+        leader = entry.pre or entry.turns
+        if leader is not None:
+            trained = layers[leader].inputs.stored(whitenings[leader])
+            tensors |= store.whitening_tensors(leader, trained)
     for file in checkpoint.manifest.files:
         if file in changed:
             store.save_tensors(folder / file, changed[file])

@@ -48,6 +48,9 @@ def quantize(
     ] = "builtin",
     calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 16384,
     calib_context: Annotated[int, typer.Option(min=2, help="Tokens per window of it.")] = 512,
+    learn_whitening: Annotated[
+        bool, typer.Option("--learn-whitening", help="Learn every layer's rotation (slow).")
+    ] = False,
     correct: Annotated[
         bool, typer.Option("--correct", help="Train each block's scales afterwards.")
     ] = False,
@@ -76,8 +79,8 @@ def quantize(
     matching = [a for a in AXES if a == axis]
     if not matching:
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
-    if correct and calib == "none":
-        raise LiftError("--correct needs a text to calibrate with; drop --calib none")
+    if (correct or learn_whitening) and calib == "none":
+        raise LiftError("--correct and --learn-whitening need a text; drop --calib none")
     check_folder(folder)
     chosen = find_code(code) if code else None
     quiet_transformers()
@@ -86,7 +89,9 @@ def quantize(
     calibration = None
     if calib != "none":
         windows = calibration_windows(source, calib, calib_context, calib_tokens)
-        calibration = Calibration(windows, correction=Correction() if correct else None)
+        calibration = Calibration(
+            windows, learned=learn_whitening, correction=Correction() if correct else None
+        )
     if chosen is not None:
         recipe = Recipe(chosen, matching[0], seed, calibration)
     else:
