@@ -104,14 +104,18 @@ def find_code(name: str) -> LiftCode:
     return read_code(Path(name)).code if name.endswith(".json") else load_code(name)
 
 
-def _fitting(window: int, parities: bool) -> list[ShippedCode]:
+def fitting_codes(window: int, parities: bool) -> list[ShippedCode]:
+    """Sliding codes with a window of `window` bits; those with parities only if `parities`."""
     every = shipped_codes().values()
-    return [c for c in every if c.code.window == window and (parities or c.linear)]
+    return [
+        c for c in every
+        if c.code.overlap and c.code.window == window and (parities or c.linear)
+    ]  # fmt: skip
 
 
 def rates(window: int = 12, parities: bool = False) -> list[float]:
     """Bits per weight that `best_code` has a code for, ascending."""
-    return sorted({c.code.rate for c in _fitting(window, parities)})
+    return sorted({c.code.rate for c in fitting_codes(window, parities)})
 
 
 def best_code(bits: float, window: int = 12, parities: bool = False) -> LiftCode:
@@ -126,7 +130,7 @@ def best_code(bits: float, window: int = 12, parities: bool = False) -> LiftCode
     Raises:
         LiftError: no code has that rate or window; the message lists what there is.
     """
-    fitting = _fitting(window, parities)
+    fitting = fitting_codes(window, parities)
     if not fitting:
         windows = sorted({c.code.window for c in shipped_codes().values()})
         raise LiftError(

@@ -1,6 +1,6 @@
 """``liftquant quantize``."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +71,7 @@ def quantize(
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers
-    from liftquant.recipes import Wish, fitting_bits, make_recipe
+    from liftquant.recipes import Wish, check_rate, fitting_bits, make_recipe
     from liftquant.texts import calibration_windows
 
     if sum(choice is not None for choice in (bits, fit, code)) > 1:
@@ -81,6 +81,9 @@ def quantize(
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
     if (correct or learn_whitening) and calib == "none":
         raise LiftError("--correct and --learn-whitening need a text; drop --calib none")
+    wish = Wish(bits or 2.4, window, parities, matching[0], seed, not uniform and calib != "none")
+    if not fit and not code:
+        check_rate(wish)
     check_folder(folder)
     chosen = find_code(code) if code else None
     quiet_transformers()
@@ -95,8 +98,9 @@ def quantize(
     if chosen is not None:
         recipe = Recipe(chosen, matching[0], seed, calibration)
     else:
-        rate = fitting_bits(source, fit, context) if fit else bits or 2.4
-        wish = Wish(rate, window, parities, matching[0], seed, not uniform)
+        if fit:
+            wish = replace(wish, bits=fitting_bits(source, fit, context))
+            err.print(f"{wish.bits:g} bits per weight fit {fit} with a context of {context}")
         with progress("choosing codes", 1) as meter:
             recipe = make_recipe(source, wish, calibration, meter.advance)
     names = sorted({recipe.code_of(layer).name for layer in source.linears})
