@@ -25,7 +25,8 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert set(rows) == set(shipped_codes())
     assert rows["LQ-24/10"].keys() == {
-        "name", "lifted", "group", "overlap", "rate", "window", "shifts", "mse"
+        "name", "lifted", "group", "overlap", "rate", "window", "parities", "shifts", "linear",
+        "mse", "standard_error", "gap_db",
     }  # fmt: skip
     row = rows["LQ-12/5+9"]
     assert (row["lifted"], row["group"], row["overlap"], row["rate"]) == (12, 5, 9, 2.4)
@@ -46,7 +47,7 @@ def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None
     for i, row in enumerate(taps):
         first = sum(shown["shifts"][:i])
         assert not row[:first].any()
-        assert not row[first + shown["window"] :].any()
+        assert not row[first + shown["window"] : code.lifted + code.overlap].any()
 
 
 def test_codes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
