@@ -142,9 +142,7 @@ class _Means:
         n, mean = len(self.sums), self.mean
         if n < 2:
             return math.nan
-        square = math.fsum(
-            (s - c * mean) ** 2 for s, c in zip(self.sums, self.counts, strict=True)
-        )
+        square = math.fsum((s - c * mean) ** 2 for s, c in zip(self.sums, self.counts, strict=True))
         return math.sqrt(square * n / (n - 1)) / sum(self.counts)
 
     def perplexity(self, context: int) -> Perplexity:

@@ -8,12 +8,10 @@ import copy
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,12 +22,13 @@ from torch import nn
 
 from algo.checkpoint import MANIFEST, Checkpoint
 from algo.errors import LiftError
-from algo.evaluate import Divergence, compare_logits
-from algo.files import read_json, write_json
+from algo.evaluate import compare_logits
 from algo.model import load_original, load_quantised
-from algo.source import open_source
-from liftquant import __version__, peer_child, peer_ours
+from algo.source import Source
+from liftquant import __version__, peer_ours
+from liftquant.comparison import Comparison, Entry, Missing, read_entry, write_entry
 from liftquant.peer import Job, Outcome, Peer, Setting, settings_near
+from liftquant.peer_process import run_peer
 
 PEERS = {
     "rtn": "liftquant.peer_rtn",
@@ -42,50 +41,10 @@ OURS = "liftquant"
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One quantised model: its size and how far it is from the original.
-
-    Attributes:
-        bits: per weight of the block linears, everything stored for them included.
-        seconds: that quantising took.
-        version: of the peer's package.
-        note: what a reader of the table must know.
-    """
-
-    peer: str
-    label: str
-    bits: float
-    seconds: float
-    divergence: Divergence
-    version: str
-    note: str
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What could not be run, and why."""
-
-    peer: str
-    label: str | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Everything that was asked for; entries by bits."""
-
-    model: str
-    text: str
-    calibration: str
-    entries: list[Entry]
-    missing: list[Missing]
-
-
-@dataclass(frozen=True)
 class Task:
     """What is compared: the model, and the tokens to evaluate on and to calibrate with."""
 
-    model: str
+    source: Source
     text: str
     windows: torch.Tensor
     calibration_text: str
@@ -98,15 +57,15 @@ class _Plan:
     peer: str
     setting: Setting
     version: str
-    key: str
+    dependencies: Mapping[str, Any]  # what the entry must be made again for, if it changes
+
+    @property
+    def key(self) -> str:
+        text = json.dumps(self.dependencies, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 Progress = Callable[[float, str], None]
-_WAIT = 5.0  # seconds between signs of life while a peer works
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _tokens_digest(tokens: torch.Tensor) -> str:
@@ -119,7 +78,7 @@ def _load_peer(name: str) -> tuple[Peer, str]:
     Raises:
         LiftError: the package is not installed.
     """
-    peer: Peer = import_module(PEERS[name])  # type: ignore[assignment]
+    peer: Peer = import_module(PEERS[name])
     if peer.PACKAGE is None:
         return peer, __version__
     try:
@@ -136,9 +95,6 @@ class Run:
     Args:
         task: what to compare on.
         folder: results; ``work`` inside it holds what only a repeated run needs.
-
-    Raises:
-        LiftError: the model cannot be read.
     """
 
     def __init__(self, task: Task, folder: Path) -> None:
@@ -147,7 +103,7 @@ class Run:
         self._entries = folder / "entries"
         self._reference: nn.Module | None = None
         self._candidate: nn.Module | None = None
-        source = open_source(task.model)
+        source = task.source
         self._linears = source.linears
         self._shapes = {n: (w.shape[0], w.shape[1]) for n, w in source.linear_weights()}
         self._weights = sum(rows * columns for rows, columns in self._shapes.values())
@@ -171,21 +127,19 @@ class Run:
                 self._add(name, setting, its_version, peer.CALIBRATED)
 
     def _add(self, peer: str, setting: Setting, its_version: str, calibrated: bool) -> None:
-        key = _digest(
-            {
-                "peer": peer, "options": dict(setting.options), "version": its_version,
-                "model": self._fingerprint, "windows": _tokens_digest(self._task.windows),
-                "calibration": _tokens_digest(self._task.calibration) if calibrated else None,
-            }
-        )  # fmt: skip
-        self.plans.append(_Plan(peer, setting, its_version, key))
+        dependencies = {
+            "peer": peer, "options": dict(setting.options), "version": its_version,
+            "model": self._fingerprint, "windows": _tokens_digest(self._task.windows),
+            "calibration": _tokens_digest(self._task.calibration) if calibrated else None,
+        }  # fmt: skip
+        self.plans.append(_Plan(peer, setting, its_version, dependencies))
 
     @property
     def pending(self) -> list[_Plan]:
         return [plan for plan in self.plans if not self._path(plan).exists()]
 
     def _path(self, plan: _Plan) -> Path:
-        return self._entries / f"{plan.key[:24]}.json"
+        return self._entries / f"{plan.key}.json"
 
     def carry_out(self, on_progress: Progress) -> None:
         """Run what is missing; a failure is noted with its reason, and the rest goes on.
@@ -217,7 +171,7 @@ class Run:
             seconds, stored = time.monotonic() - began, peer_ours.stored_bytes(checkpoint)
             model = load_quantised(checkpoint)
         else:
-            outcome = self._run_child(plan, report)
+            outcome = self._run_peer(plan, report)
             seconds, stored, note = time.monotonic() - began, outcome.stored_bytes, outcome.note
             model = self._with_weights(outcome)
         report(0.5, "evaluating")
@@ -226,67 +180,36 @@ class Run:
             self._original(), model, self._task.windows, self._task.batch,
             lambda windows: report(step * windows, "evaluating"),
         )  # fmt: skip
-        fields = asdict(divergence)
-        write_json(
-            self._path(plan),
-            {
-                "peer": plan.peer, "label": plan.setting.label,
-                "options": dict(plan.setting.options), "version": plan.version, "note": note,
-                "bits": stored * 8 / self._weights, "stored_bytes": stored, "seconds": seconds,
-                "divergence": fields, "key": plan.key,
-            },
+        entry = Entry(
+            peer=plan.peer, label=plan.setting.label, bits=stored * 8 / self._weights,
+            seconds=seconds, divergence=divergence, version=plan.version, note=note,
         )  # fmt: skip
+        write_entry(self._path(plan), entry, plan.dependencies)
 
     def _ours(self, plan: _Plan) -> Checkpoint:
-        folder = self._work / f"ours-{plan.key[:16]}"
+        folder = self._work / f"ours-{plan.key}"
         if (folder / MANIFEST).exists():
             return Checkpoint(folder)
         return peer_ours.quantise_ours(
-            self._task.model, plan.setting.bits, folder, self._task.calibration
+            self._task.source.name, plan.setting.bits, folder, self._task.calibration
         )
 
-    def _run_child(self, plan: _Plan, report: Progress) -> Outcome:
-        """A peer in its own process, its output in ``logs``.
-
-        Raises:
-            LiftError: it failed.
-        """
-        log = self._folder / "logs" / f"{plan.peer}-{plan.setting.label.replace(' ', '-')}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        scratch = self._work / f"{plan.peer}-{_tokens_digest(self._task.calibration)[:16]}"
+    def _run_peer(self, plan: _Plan, report: Progress) -> Outcome:
+        calibration = self._task.calibration
+        scratch = self._work / f"{plan.peer}-{_tokens_digest(calibration)[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
-        job = Job(self._directory(), self._linears, self._task.calibration, scratch)
-        with tempfile.TemporaryDirectory(dir=self._work, prefix="job.") as name:
-            request = peer_child.write_request(
-                Path(name), PEERS[plan.peer], job, dict(plan.setting.options)
-            )
-            with log.open("w", encoding="utf-8") as stream:
-                child = subprocess.Popen(
-                    [sys.executable, "-m", "liftquant.peer_child", str(request.absolute())],
-                    stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-                )  # fmt: skip
-                try:
-                    while True:
-                        try:
-                            child.wait(_WAIT)
-                            break
-                        except subprocess.TimeoutExpired:
-                            report(0, "quantising")
-                finally:
-                    if child.poll() is None:
-                        child.kill()
-                        child.wait()
-            outcome = peer_child.read_answer(Path(name))
-        if isinstance(outcome, str):
-            raise LiftError(f"{outcome} (its output is in {log})")
-        return outcome
+        job = Job(self._directory(), self._linears, calibration, scratch)
+        log = self._folder / "logs" / f"{plan.peer}-{plan.setting.label.replace(' ', '-')}.log"
+        return run_peer(
+            PEERS[plan.peer], job, plan.setting.options, log, lambda: report(0, "quantising")
+        )
 
     def _directory(self) -> Path:
         """The original as a Hugging Face directory in float32, made once."""
         folder = self._work / "model"
         if not folder.exists():
             self._work.mkdir(parents=True, exist_ok=True)
-            model, tokenizer = load_original(self._task.model)
+            model, tokenizer = load_original(self._task.source.name)
             with tempfile.TemporaryDirectory(dir=self._work, prefix="model.") as aside:
                 made = Path(aside) / "model"
                 model.float().save_pretrained(made)  # type: ignore[operator]
@@ -296,7 +219,7 @@ class Run:
 
     def _original(self) -> nn.Module:
         if self._reference is None:
-            self._reference = load_original(self._task.model)[0].float()
+            self._reference = load_original(self._task.source.name)[0].float()
         return self._reference
 
     def _with_weights(self, outcome: Outcome) -> nn.Module:
@@ -312,23 +235,11 @@ class Run:
 
     def result(self) -> Comparison:
         """The entries of this run that are there, by bits."""
-        entries = [_read_entry(self._path(p)) for p in self.plans if self._path(p).exists()]
+        entries = [read_entry(self._path(p)) for p in self.plans if self._path(p).exists()]
         return Comparison(
-            model=self._task.model,
+            model=self._task.source.name,
             text=self._task.text,
             calibration=self._task.calibration_text,
             entries=sorted(entries, key=lambda entry: entry.bits),
             missing=self.missing,
         )
-
-
-def _read_entry(path: Path) -> Entry:
-    from pydantic import TypeAdapter, ValidationError
-
-    fields: dict[str, Any] = read_json(path)
-    try:
-        return TypeAdapter(Entry).validate_python(
-            {name: fields.get(name) for name in Entry.__dataclass_fields__}
-        )
-    except (ValidationError, AttributeError):
-        raise LiftError(f"{path} is no entry of a comparison; remove it to run it again") from None

@@ -28,11 +28,13 @@ class Setting:
         label: what the table calls it.
         bits: per weight, as expected beforehand; only used to choose settings near a size.
         options: what `quantise` is told; JSON values.
+        family: settings are chosen within their family, so that every kind is shown.
     """
 
     label: str
     bits: float
     options: Mapping[str, Any]
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,13 @@ _REACH = 0.6  # bits: a setting farther from a size says nothing about it
 
 
 def settings_near(settings: Sequence[Setting], sizes: Sequence[float]) -> list[Setting]:
-    """For each size the nearest setting at or above it and the nearest below, each once."""
+    """For each size and family the nearest setting at or above it and the nearest below."""
     chosen: set[int] = set()
-    for size in sizes:
-        above = [i for i, s in enumerate(settings) if 0 <= s.bits - size <= _REACH]
-        below = [i for i, s in enumerate(settings) if 0 < size - s.bits <= _REACH]
-        chosen.update(sorted(above, key=lambda i: settings[i].bits)[:1])
-        chosen.update(sorted(below, key=lambda i: -settings[i].bits)[:1])
+    for family in {s.family for s in settings}:
+        mine = [i for i, s in enumerate(settings) if s.family == family]
+        for size in sizes:
+            above = [i for i in mine if 0 <= settings[i].bits - size <= _REACH]
+            below = [i for i in mine if 0 < size - settings[i].bits <= _REACH]
+            chosen.update(sorted(above, key=lambda i: settings[i].bits)[:1])
+            chosen.update(sorted(below, key=lambda i: -settings[i].bits)[:1])
     return [settings[i] for i in sorted(chosen)]

@@ -41,10 +41,12 @@ def settings(shapes: Shapes) -> list[Setting]:
     narrow = sum(r * c for r, c in shapes.values() if c % SUPER_BLOCK) / total
     found = []
     for name, (_, bits) in _MIXTURES.items():
+        kind = "i" if name.startswith("IQ") else "K"
         as_is = bits if bits >= _FALLBACK else narrow * _FALLBACK + (1 - narrow) * bits
-        found.append(Setting(name, as_is, {"type": name, "pad": False}))
+        found.append(Setting(name, as_is, {"type": name, "pad": False}, kind))
         if narrow and bits < _FALLBACK:
-            found.append(Setting(f"{name} padded", bits, {"type": name, "pad": True}))
+            padded = {"type": name, "pad": True}
+            found.append(Setting(f"{name} padded", bits, padded, f"{kind} padded"))
     return found
 
 

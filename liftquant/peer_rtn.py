@@ -31,7 +31,7 @@ def round_groups(weight: torch.Tensor, bits: int, group: int) -> tuple[torch.Ten
     """
     rounded = []
     stored = weight.numel() * bits
-    for part in weight.split(group, dim=1):
+    for part in torch.split(weight, group, dim=1):
         low, high = part.amin(1, keepdim=True).clamp(max=0), part.amax(1, keepdim=True).clamp(min=0)
         scale = ((high - low) / (2**bits - 1)).half().float().clamp(min=2**-24)
         zero = (-low / scale).round().clamp(0, 2**bits - 1)
