@@ -167,14 +167,15 @@ class Run:
         began = time.monotonic()
         note = ""
         if plan.peer == OURS:
-            checkpoint = self._ours(plan)
+            checkpoint = self._ours(plan, lambda part: report(part / 2, "quantising"))
             seconds, stored = time.monotonic() - began, peer_ours.stored_bytes(checkpoint)
             model = load_quantised(checkpoint)
+            report(0, "evaluating")
         else:
             outcome = self._run_peer(plan, report)
             seconds, stored, note = time.monotonic() - began, outcome.stored_bytes, outcome.note
             model = self._with_weights(outcome)
-        report(0.5, "evaluating")
+            report(0.5, "evaluating")
         step = 0.5 / len(self._task.windows)
         divergence = compare_logits(
             self._original(), model, self._task.windows, self._task.batch,
@@ -186,12 +187,12 @@ class Run:
         )  # fmt: skip
         write_entry(self._path(plan), entry, plan.dependencies)
 
-    def _ours(self, plan: _Plan) -> Checkpoint:
+    def _ours(self, plan: _Plan, on_progress: Callable[[float], None]) -> Checkpoint:
         folder = self._work / f"ours-{plan.key}"
         if (folder / MANIFEST).exists():
             return Checkpoint(folder)
         return peer_ours.quantise_ours(
-            self._task.source.name, plan.setting.bits, folder, self._task.calibration
+            self._task.source.name, plan.setting.bits, folder, self._task.calibration, on_progress
         )
 
     def _run_peer(self, plan: _Plan, report: Progress) -> Outcome:

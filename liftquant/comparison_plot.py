@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from algo.files import written_aside
 from liftquant.comparing import OURS
@@ -47,6 +48,8 @@ def _panel(axes: Axes, entries: list[Entry], what: str) -> None:
             fmt="o-", color=_OURS_COLOUR, markersize=6, linewidth=1.8, label=OURS, zorder=3,
         )  # fmt: skip
     axes.set_yscale("log")
+    for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        which(FuncFormatter(lambda y, _: f"{y:g}"))  # 20, not 2 x 10^1
     axes.set_xlabel("bits per weight, everything stored for the layers included")
     axes.grid(visible=True, which="both", linewidth=0.3, alpha=0.6)
     axes.spines[["top", "right"]].set_visible(False)

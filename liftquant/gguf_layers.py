@@ -100,8 +100,8 @@ def read_layers(path: Path, names: Mapping[str, str], columns: Mapping[str, int]
     weights, bits, types = {}, 0.0, Counter[str]()
     for name, gguf_name in names.items():
         tensor = stored[gguf_name]
-        rows = torch.from_numpy(gguf.quants.dequantize(tensor.data, tensor.tensor_type))
+        rows = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         types[tensor.tensor_type.name] += 1
         bits += 8 * tensor.n_bytes * columns[name] / rows.shape[1]
-        weights[name] = rows[:, : columns[name]].clone()
+        weights[name] = torch.tensor(rows[:, : columns[name]])
     return GgufLayers(weights, round(bits / 8), dict(types.most_common()))

@@ -20,7 +20,7 @@ def settings(shapes: Shapes) -> list[Setting]:
     """2 to 4 bits with a 16-bit scale and zero for every 16 to 128 weights."""
     return [
         Setting(f"{bits} bits, group {group}", _STORED[bits] + 32 / group,
-                {"bits": bits, "group": group})
+                {"bits": bits, "group": group}, f"{bits} bits")
         for bits, group in _SIZES
         if all(rows * columns % group == 0 for rows, columns in shapes.values())
     ]  # fmt: skip

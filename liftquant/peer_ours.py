@@ -1,5 +1,6 @@
 """Our own entry in a comparison."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,7 +11,11 @@ METHOD = "plain"  # what `quantise_ours` does; a new name makes a comparison run
 
 
 def quantise_ours(
-    model: str, bits: float, folder: Path, calibration: torch.Tensor | None = None
+    model: str,
+    bits: float,
+    folder: Path,
+    calibration: torch.Tensor | None = None,
+    on_progress: Callable[[float], None] = lambda part: None,
 ) -> Checkpoint:
     """Quantise a model to a checkpoint of `bits` per weight, as `liftquant quantize` does.
 
@@ -19,6 +24,7 @@ def quantise_ours(
         bits: rate of the code.
         folder: the checkpoint; an unfinished one is resumed.
         calibration: int64 ``(windows, context)``: tokens to calibrate with.
+        on_progress: told the part of the work finished since the last call.
 
     Raises:
         LiftError: no shipped code has the rate, or the model cannot be quantised.
@@ -27,7 +33,12 @@ def quantise_ours(
     from algo.shipped import best_code
     from algo.source import open_source
 
-    return quantise_model(open_source(model), Recipe(best_code(bits)), folder)
+    source = open_source(model)
+    total = sum(weight.numel() for _, weight in source.linear_weights())
+    return quantise_model(
+        source, Recipe(best_code(bits)), folder,
+        on_progress=lambda weights, _: on_progress(weights / total),
+    )  # fmt: skip
 
 
 def stored_bytes(checkpoint: Checkpoint) -> int:

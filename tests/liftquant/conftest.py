@@ -1,0 +1,20 @@
+"""A tiny model that reads text, for commands that evaluate."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def reading_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny Llama with a tokenizer of one token per ASCII character."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = Path(shutil.copytree(tiny_llama, tmp_path_factory.mktemp("reading") / "model"))
+    vocabulary = {chr(i + 32): i for i in range(95)} | {"?unknown": 95}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?unknown"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    return folder
