@@ -114,9 +114,6 @@ class Run:
 
     def plan(self, sizes: Sequence[float], peers: Sequence[str]) -> None:
         """Choose settings near the sizes; note the peers that cannot run."""
-        for size in sizes:
-            options = {"bits": size, "method": peer_ours.METHOD}
-            self._add(OURS, Setting(f"{size:g} bits", size, options), __version__, True)
         for name in peers:
             try:
                 peer, its_version = _load_peer(name)
@@ -125,6 +122,9 @@ class Run:
                 continue
             for setting in settings_near(peer.settings(self._shapes), sizes):
                 self._add(name, setting, its_version, peer.CALIBRATED)
+        for size in sizes:
+            options = {"bits": size, "method": peer_ours.METHOD}
+            self._add(OURS, Setting(f"{size:g} bits", size, options), __version__, True)
 
     def _add(self, peer: str, setting: Setting, its_version: str, calibrated: bool) -> None:
         dependencies = {
