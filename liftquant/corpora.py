@@ -31,6 +31,9 @@ def _load(*arguments: Any, **options: Any) -> Any:
             "--dataset needs the package datasets: pip install 'liftquant[eval]' "
             "(or give a file with --text)"
         ) from None
+    from huggingface_hub.utils import logging
+
+    logging.set_verbosity_error()  # it tells of every retry
     try:
         return load_dataset(*arguments, **options)
     except Exception as error:  # network, hub, cache: the same to the user

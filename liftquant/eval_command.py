@@ -86,7 +86,8 @@ def evaluate(
     if tasks is not None:
         require_lm_eval()
     quiet_transformers()
-    corpus = evaluation_corpus(text, dataset)
+    with progress("reading the text"):
+        corpus = evaluation_corpus(text, dataset)
     named = models if against is None else [against, *(m for m in models if m != against)]
     rows: list[_Row] = []
     reference = reference_windows = None

@@ -66,19 +66,18 @@ def run_peer(
 
 
 def _wait(request: Path, stream: Any, alive: Callable[[], None]) -> None:
-    """Run the child to its end; it does not outlive this process' wish to stop."""
-    child = subprocess.Popen(
+    """Run the child to its end; it stops when this process does, however that ends."""
+    with subprocess.Popen(
         [sys.executable, "-m", "liftquant.peer_child", str(request.absolute())],
-        stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        while True:
-            try:
-                child.wait(_WAIT)
-                return
-            except subprocess.TimeoutExpired:
-                alive()
-    finally:
-        if child.poll() is None:
+        stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
+    ) as child:  # fmt: skip
+        try:
+            while True:
+                try:
+                    child.wait(_WAIT)
+                    return
+                except subprocess.TimeoutExpired:
+                    alive()
+        except BaseException:
             child.kill()
-            child.wait()
+            raise

@@ -16,5 +16,6 @@ def reading_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     vocabulary = {chr(i + 32): i for i in range(95)} | {"?unknown": 95}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?unknown"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("[\\s\\S]"), "isolated")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(folder)
+    special = dict.fromkeys(("unk_token", "bos_token", "eos_token", "pad_token"), "?unknown")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
     return folder

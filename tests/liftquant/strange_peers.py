@@ -1,6 +1,7 @@
 """Peers that misbehave, by their option `how`; run in processes of their own."""
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,12 @@ def _die(job: Job) -> Outcome:
     os._exit(9)
 
 
+def _wait(job: Job) -> Outcome:
+    """For ever."""
+    threading.Event().wait()
+    raise AssertionError
+
+
 def _flatten(job: Job) -> Outcome:
     return Outcome({name: torch.zeros(3) for name in job.linears}, 1)
 
@@ -38,7 +45,8 @@ def _zero(job: Job) -> Outcome:
 
 
 _WAYS = {"raise": _raise, "die": _die, "flatten": _flatten, "zero": _zero}
+_UNLISTED = {"wait": _wait}
 
 
 def quantise(job: Job, options: Mapping[str, Any]) -> Outcome:
-    return _WAYS[options["how"]](job)
+    return (_WAYS | _UNLISTED)[options["how"]](job)

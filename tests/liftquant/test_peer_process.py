@@ -1,11 +1,16 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from algo.checkpoint import save_tensors
 from algo.errors import LiftError
+from algo.files import write_json
 from algo.source import open_source
 from liftquant.peer import Job
+from liftquant.peer_child import ORPHANED
 from liftquant.peer_process import run_peer
 
 STRANGE = "tests.liftquant.strange_peers"
@@ -40,8 +45,6 @@ def test_death_is_told(job: Job, tmp_path: Path) -> None:
 def test_child_does_not_outlive_an_interrupt(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import subprocess
-
     started: list[subprocess.Popen[str]] = []
     popen = subprocess.Popen
 
@@ -59,3 +62,19 @@ def test_child_does_not_outlive_an_interrupt(
     with pytest.raises(KeyboardInterrupt):
         run_peer(STRANGE, job, {"how": "zero"}, tmp_path / "log", interrupt)
     assert started[0].returncode == -9
+
+
+def test_child_ends_with_a_parent_that_is_killed(job: Job, tmp_path: Path) -> None:
+    """The parent's end of standard input closes, whatever ends the parent."""
+    request = tmp_path / "request.json"
+    fields = {"module": STRANGE, "options": {"how": "wait"}, "model": str(job.model)}
+    write_json(request, {**fields, "linears": [], "scratch": str(tmp_path)})
+    save_tensors(tmp_path / "calibration.safetensors", {"tokens": job.calibration})
+    command = [sys.executable, "-m", "liftquant.peer_child", str(request)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        child.stdin.close()
+        try:
+            assert child.wait(60) == ORPHANED
+        finally:
+            child.kill()

@@ -78,6 +78,7 @@ def test_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         require_lm_eval()
 
 
+@pytest.mark.filterwarnings("ignore")  # of packages that this project does not pin
 def test_real_harness_runs_a_task_of_ones_own(reading_llama: Path, tmp_path: Path) -> None:
     pytest.importorskip("lm_eval", reason="an optional package")
     from algo.model import load_original
