@@ -56,6 +56,7 @@ def compare(
     from algo.files import write_json, write_text
     from liftquant.comparing import PEERS, Run
     from liftquant.comparison import comparison_json
+    from liftquant.comparison_plot import plot
     from liftquant.comparison_table import comparison_table, plain_text
     from liftquant.libraries import quiet_transformers
 
@@ -82,12 +83,7 @@ def compare(
     write_json(folder / "results.json", comparison_json(result))
     write_text(folder / "table.txt", plain_text(table))
     if result.entries:
-        try:
-            from liftquant.comparison_plot import plot
-        except ImportError:
-            err.print("no plot: it needs matplotlib (pip install 'liftquant[compare]')")
-        else:
-            plot(result, folder)
+        plot(result, folder)
     if json:
         print_json(comparison_json(result))
     else:

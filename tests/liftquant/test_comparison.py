@@ -15,6 +15,7 @@ from liftquant.comparison import (
     read_entry,
     write_entry,
 )
+from liftquant.comparison_plot import plot
 from liftquant.comparison_table import comparison_table, plain_text
 
 
@@ -75,12 +76,11 @@ def test_table_lists_original_and_entries_in_order() -> None:
 
 
 def test_plot_names_every_peer_and_setting(tmp_path: Path) -> None:
-    plots = pytest.importorskip("liftquant.comparison_plot", reason="needs matplotlib")
-    plots.plot(COMPARISON, tmp_path)
+    plot(COMPARISON, tmp_path)
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
     svg = (tmp_path / "plot.svg").read_text()
     for words in ("2 bits, group 64", "liftquant", "hqq", "perplexity", "nats per token"):
         assert f"<!-- {words}" in svg or words in svg, words
-    plots.plot(COMPARISON, tmp_path)
+    plot(COMPARISON, tmp_path)
     assert (tmp_path / "plot.svg").read_text() == svg
     assert len(list(tmp_path.iterdir())) == 2
