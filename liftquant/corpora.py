@@ -33,7 +33,7 @@ def _load(*arguments: Any, **options: Any) -> Any:
         ) from None
     from huggingface_hub.utils import logging
 
-    logging.set_verbosity_error()  # it tells of every retry
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it tells of every retry
     try:
         return load_dataset(*arguments, **options)
     except Exception as error:  # network, hub, cache: the same to the user
