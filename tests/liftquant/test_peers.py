@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from algo.model import load_original
 from algo.source import Source, open_source
 from liftquant.comparing import PEERS
 from liftquant.peer import Job, Outcome, Peer, Setting
 from liftquant.peer_process import run_peer
+from liftquant.peer_rtn import round_groups
 from tests.liftquant.conftest import add_tokenizer
 
 IMPORTED = {"hqq": "hqq", "gptq": "gptqmodel", "autoround": "auto_round", "gguf": "llama_cpp"}
+
+TOKENS = torch.randint(95, (8, 64), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,7 @@ def _run(name: str, source: Source, setting: Setting, scratch: Path) -> Outcome:
     package = IMPORTED.get(name)
     if package is not None and find_spec(package) is None:
         pytest.skip(f"{package} is an optional package")
-    tokens = torch.randint(95, (8, 64), generator=torch.Generator().manual_seed(1))
-    job = Job(Path(source.name), source.linears, tokens, scratch)
+    job = Job(Path(source.name), source.linears, TOKENS, scratch)
     return run_peer(PEERS[name], job, setting.options, scratch / "log")
 
 
@@ -57,8 +60,8 @@ def _worst(source: Source, outcome: Outcome) -> float:
         ("rtn", "INT4 group 64", 0.02),
         ("hqq", "4 bits, group 64", 0.02),
         ("hqq", "3 bits, group 64", 0.1),
-        ("gptq", "4 bits, group 64", 0.1),
-        ("autoround", "4 bits, group 128", 0.1),
+        ("gptq", "4 bits, group 64", 0.04),
+        ("autoround", "4 bits, group 128", 0.04),
     ],
 )
 def test_weights_come_back_and_bits_are_as_expected(
@@ -69,6 +72,25 @@ def test_weights_come_back_and_bits_are_as_expected(
     assert _worst(source, outcome) < error
     # rows of 64 inputs hold half a group of 128, and packing rounds up
     assert setting.bits - 0.01 <= outcome.stored_bytes * 8 / weights < setting.bits + 0.3
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_gptq_does_better_than_rounding_on_its_calibration(
+    source: Source, tmp_path: Path, bits: int
+) -> None:
+    """On the first layer, whose inputs no earlier layer changes."""
+    setting, _ = _setting("gptq", source, f"{bits} bits, group 64")
+    outcome = _run("gptq", source, setting, tmp_path)
+    model, _ = load_original(source.name)
+    name = "model.layers.0.self_attn.q_proj"
+    weight = model.get_submodule(name).weight
+    with torch.inference_mode():
+        x = model.model.layers[0].input_layernorm(model.model.embed_tokens(TOKENS))
+        rounded, _ = round_groups(weight, bits, 64)
+        gptq, plain = (
+            (x @ (made - weight).T).square().mean() for made in (outcome.weights[name], rounded)
+        )
+    assert gptq < 0.9 * plain
 
 
 @pytest.mark.parametrize(
