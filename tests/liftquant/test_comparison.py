@@ -1,6 +1,7 @@
 """What a comparison shows: JSON, table, plot."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_plot_names_every_peer_and_setting(tmp_path: Path) -> None:
     svg = (tmp_path / "plot.svg").read_text()
     for words in ("2 bits, group 64", "liftquant", "hqq", "perplexity", "nats per token"):
         assert f"<!-- {words}" in svg or words in svg, words
+    assert "\N{UPWARDS ARROW}" not in svg
     plot(COMPARISON, tmp_path)
     assert (tmp_path / "plot.svg").read_text() == svg
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_broken_model_is_marked_at_the_edge_with_its_value(tmp_path: Path) -> None:
+    broken = [entry("hqq", "1 bit", 1.5, 9.0), *COMPARISON.entries]
+    plot(replace(COMPARISON, entries=broken), tmp_path)
+    svg = (tmp_path / "plot.svg").read_text()
+    assert f"1 bit: {20 * math.exp(9):.2g} \N{UPWARDS ARROW}" in svg
+    assert "1 bit: 9 \N{UPWARDS ARROW}" in svg
+
+
+def test_large_perplexities_are_short(tmp_path: Path) -> None:
+    table = comparison_table(replace(COMPARISON, entries=[entry("rtn", "x", 2, 9.0)]))
+    assert "1.62e+05 ± 1e-02" in plain_text(table)
