@@ -5,6 +5,7 @@ request is a JSON file, and the answer two files beside it: ``weights.safetensor
 ``answer.json``. A failure leaves ``answer.json`` with its reason.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,8 @@ def _wait(request: Path, stream: Any, alive: Callable[[], None]) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "liftquant.peer_child", str(request.absolute())],
         stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
+        cwd=request.parent,  # some packages write logs into the working directory
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
     ) as child:  # fmt: skip
         try:
             while True:

@@ -34,6 +34,8 @@ def test_reason_is_told_and_the_rest_is_in_the_log(job: Job, tmp_path: Path) -> 
     with pytest.raises(LiftError, match=r"ValueError: no more of this \(its output is in .*log"):
         run_peer(STRANGE, job, {"how": "raise"}, log)
     assert "a word before the end" in log.read_text()
+    assert not Path("litter").exists()
+    assert [p.name for p in tmp_path.rglob("*")] == ["logs", "one.log"]
     assert "Traceback" in log.read_text()
 
 
