@@ -261,7 +261,16 @@ def test_rtl_is_exported_with_its_sidecar(
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = answer(capsys, "--version")
     assert (status, out.strip()) == (0, "liftquant 0.1.0")
-    for command in ("quantize", "eval", "crosscheck", "inspect", "codes", "kernels", "rtl"):
+    for command in (
+        "quantize",
+        "eval",
+        "compare",
+        "crosscheck",
+        "inspect",
+        "codes",
+        "kernels",
+        "rtl",
+    ):
         status, out, _ = answer(capsys, command, "--help")
         assert status == 0
         assert "Usage" in out
