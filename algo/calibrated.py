@@ -167,9 +167,9 @@ class CalibratedBlocks:
             with ThreadPoolExecutor(default_workers()) as pool:
                 made = dict(zip(members, pool.map(one, members), strict=True))
             for layer, matrix in made.items():
-                dense = whitening.undo(matrix.dequantise().double())
-                errors[layer] = moments.relative_error(dense - real[layer], real[layer])
-                modules[layer].weight = nn.Parameter(dense.float(), requires_grad=False)
+                dense = dense_weight(matrix, whitening)
+                errors[layer] = moments.relative_error(dense.double() - real[layer], real[layer])
+                modules[layer].weight = nn.Parameter(dense, requires_grad=False)
             matrices |= made
         nearest = QuantisedBlock(matrices, groups, whitenings, errors)
         return self._corrected(name, block, original, nearest)
@@ -189,7 +189,7 @@ class CalibratedBlocks:
             for group in made.groups:
                 whitening = made.whitenings[group[0]]
                 for layer in group:
-                    dense = whitening.undo(made.matrices[layer].dequantise())
+                    dense = dense_weight(made.matrices[layer], whitening)
                     module = block.get_submodule(layer.removeprefix(f"{name}."))
                     module.weight = nn.Parameter(dense, requires_grad=False)
         self._advance(name, block, original)
@@ -230,6 +230,11 @@ class CalibratedBlocks:
             sums = part if sums is None else sums + part
         if sums is None:
             raise LiftError("the calibration text is empty; give a longer one")
+        if not bool(torch.isfinite(sums.hessian).all() and torch.isfinite(sums.drift).all()):
+            raise LiftError(
+                f"layer {layer}: what it is called with on the calibration text holds NaN or "
+                "infinity; are the model's weights sound?"
+            )
         return sums.mean()
 
     def _whitening(self, moments: Moments, weights: Iterable[torch.Tensor]) -> Whitening:
@@ -251,6 +256,14 @@ class CalibratedBlocks:
             if self._follows:
                 self._original = [self._staged.run(name, original, x) for x in self._original]
         self._staged.drop(name)
+
+
+def dense_weight(matrix: PackedMatrix, whitening: Whitening) -> torch.Tensor:
+    """What a layer in low-bit form computes with, float32 ``(outputs, inputs)``.
+
+    A resumed run must go on with the very numbers that the stopped one had.
+    """
+    return whitening.undo(matrix.dequantise().double()).float()
 
 
 def layer_weight(module: nn.Module) -> torch.Tensor:

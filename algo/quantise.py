@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from algo import checkpoint
-from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock
+from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock, dense_weight
 from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
 from algo.code import LiftCode
 from algo.errors import LiftError
@@ -89,6 +89,18 @@ def _check_layers(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
     return shapes
 
 
+def _used_codes(recipe: Recipe, layers: list[str]) -> dict[str, LiftCode]:
+    """The codes of all layers by name, which is what a manifest lists them under."""
+    used = sorted({recipe.code_of(name) for name in layers}, key=lambda c: (c.rate, c.name))
+    codes: dict[str, LiftCode] = {}
+    for code in used:
+        if codes.setdefault(code.name, code) is not code:
+            raise LiftError(
+                f"two codes of one name in a recipe, {code.name}; give each its own geometry"
+            )
+    return codes
+
+
 def check_folder(folder: Path) -> None:
     """Raise LiftError where a checkpoint cannot be written, or an unfinished one resumed."""
     if (folder / checkpoint.MANIFEST).exists():
@@ -159,7 +171,7 @@ class _Run:
                 matrix = checkpoint.read_matrix(path, name, entry, recipe.code_of(name))
                 plain = rotation(entry.shape[1])
                 whitening = checkpoint.read_whitening(path, entry, plain.left, plain.right)
-                dense[name] = whitening.undo(matrix.dequantise())
+                dense[name] = dense_weight(matrix, whitening)
             return dense
         except LiftError:
             path.unlink()  # not what this run writes: make it again
@@ -208,6 +220,7 @@ def quantise_model(
             or the model cannot be run block by block.
     """
     shapes = _check_layers(source, recipe)
+    _used_codes(recipe, source.linears)
     run = _Run(folder, {**recipe.settings(), "weights": source.fingerprint()})
     if on_start:
         on_start(sum(rows * columns for rows, columns in shapes.values()))
@@ -245,10 +258,7 @@ def _finish(source: Source, recipe: Recipe, run: _Run, rotations: Mapping[int, W
     carried = {name: source.tensor(name) for name in source.carried_names()}
     checkpoint.save_tensors(folder / checkpoint.CARRIED, carried)
     _save_assets(source, folder)
-    used = {recipe.code_of(name) for name in run.layers}
-    codes = {code.name: code for code in sorted(used, key=lambda code: (code.rate, code.name))}
-    if len(codes) < len(used):
-        raise LiftError("two codes of one name in a recipe; give each its own geometry")
+    codes = _used_codes(recipe, source.linears)
     order = {name: run.layers[name] for name in source.linears}
     checkpoint.write_manifest(folder, source.name, recipe.seed, codes, order)
     (folder / UNFINISHED).unlink()

@@ -106,8 +106,8 @@ class TunableLinear(nn.Module):
         self.inputs = inputs
         self.bias = bias
         scales = matrix.scales.float()
-        self._scale_signs = torch.where(scales < 0, -1.0, 1.0)
-        self.log_scales = nn.Parameter(scales.abs().clamp_min(1e-20).log())
+        self._scale_signs = scales.sign()  # 0 for rows of zeros, which stay so
+        self.log_scales = nn.Parameter(torch.where(scales == 0, 1.0, scales.abs()).log())
         self.latent: nn.Parameter | None = None
         if signs_rate is None:
             accs = torch.from_numpy(np.ascontiguousarray(matrix.accumulators())).float()
@@ -139,7 +139,6 @@ class TunableLinear(nn.Module):
     def stored(self) -> PackedMatrix:
         """The layer in low-bit form, scales rounded to bfloat16."""
         scales = (self._scale_signs * self.log_scales.detach().exp()).to(torch.bfloat16)
-        scales = torch.where(self._matrix.scales == 0, self._matrix.scales, scales)
         if self.latent is None:
             return replace(self._matrix, scales=scales)
         bits = (self.latent.detach() >= 0).numpy().astype(np.uint8)

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algo.errors import LiftError
-from algo.whitening import Whitening, factor_sizes, no_whitening, random_whitening
+from algo.whitening import (
+    Whitening,
+    factor_sizes,
+    input_scales,
+    no_whitening,
+    random_whitening,
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +36,70 @@ def test_layer_output_is_unchanged_by_whitening() -> None:
     weights, x = torch.tensor(rng.normal(size=(40, 96))), torch.tensor(rng.normal(size=(7, 96)))
     product = whitening.activations(x) @ whitening.weights(weights).T
     torch.testing.assert_close(product, x @ weights.T, rtol=1e-5, atol=1e-5)
+
+
+def with_scales(n: int, seed: int) -> tuple[Whitening, torch.Tensor]:
+    """A transform with input scales, and its matrix T."""
+    plain, rng = random_whitening(n, seed), np.random.default_rng(seed)
+    scales = torch.from_numpy(np.exp(rng.normal(size=n))).to(torch.bfloat16)
+    rotation = torch.kron(plain.left.double(), plain.right.double())
+    return Whitening(plain.left, plain.right, scales), rotation.T * scales.double()
+
+
+@given(n=st.integers(1, 60), seed=st.integers(0, 1000))
+def test_transform_with_input_scales_is_its_matrix(n: int, seed: int) -> None:
+    whitening, t = with_scales(n, seed)
+    rng = np.random.default_rng(seed)
+    rows, x = torch.from_numpy(rng.standard_normal((2, 3, n)))
+    close = {"rtol": 1e-6, "atol": 1e-5}
+    torch.testing.assert_close(whitening.activations(x), x @ t.T, **close)
+    torch.testing.assert_close(whitening.undo(rows), rows @ t, **close)
+    torch.testing.assert_close(whitening.undo(whitening.weights(rows)), rows, **close)
+    product = whitening.activations(x) @ whitening.weights(rows).T
+    torch.testing.assert_close(product, x @ rows.T, rtol=1e-5, atol=1e-4)
+    moments = x.T @ x
+    torch.testing.assert_close(whitening.hessian(moments), t @ moments @ t.T, rtol=1e-5, atol=1e-4)
+
+
+@given(n=st.integers(1, 40), power=st.floats(0, 1), seed=st.integers(0, 1000))
+def test_input_scales_share_the_spread(n: int, power: float, seed: int) -> None:
+    a, w = torch.from_numpy(np.exp(np.random.default_rng(seed).normal(size=(2, n))))
+    scales = input_scales(a, w, power)
+    assert scales.dtype == torch.bfloat16
+    assert scales.double().log().mean().abs() < 0.01  # geometric mean 1, but for rounding
+    made = (scales.double().log() * -2).sub(power * (a / w).log())
+    assert made.std(unbiased=False) < 0.02  # as (a/w)^(-power/2); floor and rounding aside
+
+
+def test_input_scales_follow_no_unit() -> None:
+    a, w = torch.rand(2, 50, generator=torch.Generator().manual_seed(1)) + 0.1
+    assert torch.equal(input_scales(a * 2.0**40, w), input_scales(a, w * 2.0**-40))
+
+
+def test_inputs_never_seen_get_scales_that_are_valid() -> None:
+    a, w = torch.rand(20), torch.rand(20)
+    a[3], w[5] = 0, 0
+    for activations, weights in ((a, w), (torch.zeros(20), w), (a, torch.zeros(20))):
+        plain = random_whitening(20, 0)
+        Whitening(plain.left, plain.right, input_scales(activations, weights, 1.0))
+    assert torch.equal(input_scales(a, w, 0.0), torch.ones(20, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("pre", "message"),
+    [
+        (torch.ones(12), r"are torch.float32 of shape \(12,\); 12 inputs need bfloat16"),
+        (torch.ones(11, dtype=torch.bfloat16), r"of shape \(11,\); 12 inputs need bfloat16"),
+        (torch.zeros(12, dtype=torch.bfloat16), "is not between 1e-06 and 1e.06"),
+        (-torch.ones(12, dtype=torch.bfloat16), "is not between"),
+        (torch.full((12,), torch.nan, dtype=torch.bfloat16), "the scales are corrupt"),
+        (torch.full((12,), 1e7, dtype=torch.bfloat16), "the scales are corrupt"),
+    ],
+)  # fmt: skip
+def test_input_scales_that_do_not_fit_are_refused(pre: torch.Tensor, message: str) -> None:
+    plain = no_whitening(12)
+    with pytest.raises(LiftError, match=message):
+        Whitening(plain.left, plain.right, pre)
 
 
 def test_whitening_depends_on_seed_and_size_only() -> None:
