@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algo.shipped import load_code, shipped_codes
+from algo.shipped import REFERENCE, load_code, shipped_codes
 from liftquant.cli import run
 from tests.conftest import ROOT, write_tiny_llama
 
@@ -24,14 +24,15 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert set(rows) == set(shipped_codes())
     assert rows["LQ-24/10"].keys() == {
-        "name", "lifted", "group", "overlap", "rate", "window", "shifts", "mse"
+        "name", "lifted", "group", "overlap", "rate", "window", "shifts", "parities", "linear",
+        "mse", "standard_error", "gap_db",
     }  # fmt: skip
     row = rows["LQ-12/5+9"]
     assert (row["lifted"], row["group"], row["overlap"], row["rate"]) == (12, 5, 9, 2.4)
     assert (row["window"], row["shifts"]) == (12, [2, 2, 3, 2, 3])
 
 
-@pytest.mark.parametrize("name", sorted(shipped_codes()))
+@pytest.mark.parametrize("name", REFERENCE)
 def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = answer(capsys, "codes", "show", name, "--json")
     shown = json.loads(out)
@@ -40,12 +41,13 @@ def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None
     assert shown["sha256"] == code.sha256
     assert shown["exponent"] == code.exponent
     taps = np.array(shown["taps"])
-    assert taps.shape == (code.group, code.lifted + code.overlap)
+    bits = code.lifted + code.overlap
+    assert taps.shape == (code.group, bits + len(shown["parity_masks"]))
     assert np.abs(taps).sum(1).max() <= 2047
     for i, row in enumerate(taps):
         first = sum(shown["shifts"][:i])
         assert not row[:first].any()
-        assert not row[first + shown["window"] :].any()
+        assert not row[first + shown["window"] : bits].any()
 
 
 def test_codes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
