@@ -98,6 +98,7 @@ _COMPILED = (
 
 
 def decode_codes() -> dict[str, tuple[int, int, int, int]]:
+<<<<<<< HEAD
     """D, d, L and P of the shipped codes that are compiled, a sample of every kind there is.
 
     The taps are data, so these four numbers are all that a decoder's machine code depends on.
@@ -105,6 +106,15 @@ def decode_codes() -> dict[str, tuple[int, int, int, int]]:
     from algo.shipped import load_code
 
     codes = {name: load_code(name) for name in _COMPILED}
+=======
+    """D, d, L and P of the reference codes.
+
+    The taps are data, so these four numbers are all that a decoder's machine code depends on.
+    """
+    from algo.shipped import REFERENCE, load_code
+
+    codes = {name: load_code(name) for name in REFERENCE}
+>>>>>>> codes
     return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
 
 
