@@ -21,17 +21,9 @@ from algo.decode import decode_bits
 from algo.nullspace import CACHED, PLAIN, encode_groups_by_nullspace
 from algo.packing import extend_words, stream_groups, stream_words
 from algo.search import encode
-<<<<<<< HEAD
-from algo.shipped import load_code
-=======
 from algo.shipped import REFERENCE, load_code
->>>>>>> codes
 
 RUNS = 5
-_SEARCHED = (
-    "LQ-16/8", "LQ-2/1+6", "LQ-2/1+10", "LQ-2/1+10^12", "LQ-2/1+14^16", "LQ-24/10", "LQ-12/5+5",
-    "LQ-12/5+9", "LQ-12/5+9^12", "LQ-12/5+13^16", "LQ-24/8", "LQ-3/1+5", "LQ-3/1+9",
-)  # fmt: skip
 console = Console(highlight=False, width=100)
 
 
@@ -60,11 +52,7 @@ def searches() -> Table:
     for heading in ("code", "seconds", "MSE", "null-space, plain", "in cache", "its MSE", "ratios"):
         table.add_column(heading, justify="left" if heading == "code" else "right")
     rng = np.random.default_rng(0)
-<<<<<<< HEAD
-    for name in _SEARCHED:
-=======
     for name in (*REFERENCE, "LQ-2/1+14^16"):
->>>>>>> codes
         code = load_code(name)
         targets = rng.standard_normal((500, 576)).astype(np.float32)
         ours = median_seconds(partial(encode, targets, code, 1)) / targets.size * 1e6

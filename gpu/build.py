@@ -89,24 +89,7 @@ def build(targets: Sequence[str] = tuple(TARGETS)) -> list[KernelReport]:
     return [compile_one(job, target) for target in targets for job in jobs]
 
 
-# geometries that differ in what a decoder's machine code depends on: block and sliding codes, the
-# windows that are shipped, with and without parities, the longest groups
-_COMPILED = (
-    "LQ-16/8", "LQ-24/10", "LQ-24/8", "LQ-2/1+6", "LQ-2/1+10", "LQ-2/1+10^12", "LQ-2/1+14^16",
-    "LQ-12/5+5", "LQ-12/5+9", "LQ-12/5+9^12", "LQ-3/1+5", "LQ-3/1+9", "LQ-39/10+12^16",
-)  # fmt: skip
-
-
 def decode_codes() -> dict[str, tuple[int, int, int, int]]:
-<<<<<<< HEAD
-    """D, d, L and P of the shipped codes that are compiled, a sample of every kind there is.
-
-    The taps are data, so these four numbers are all that a decoder's machine code depends on.
-    """
-    from algo.shipped import load_code
-
-    codes = {name: load_code(name) for name in _COMPILED}
-=======
     """D, d, L and P of the reference codes.
 
     The taps are data, so these four numbers are all that a decoder's machine code depends on.
@@ -114,7 +97,6 @@ def decode_codes() -> dict[str, tuple[int, int, int, int]]:
     from algo.shipped import REFERENCE, load_code
 
     codes = {name: load_code(name) for name in REFERENCE}
->>>>>>> codes
     return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
 
 

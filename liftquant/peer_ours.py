@@ -7,7 +7,9 @@ import torch
 
 from algo.checkpoint import Checkpoint
 
-METHOD = "plain"  # what `quantise_ours` does; a new name makes a comparison run it again
+METHOD = (
+    "allocated, feedback"  # what `quantise_ours` does; a new name makes a comparison run it again
+)
 
 
 def quantise_ours(
@@ -29,14 +31,16 @@ def quantise_ours(
     Raises:
         LiftError: no shipped code has the rate, or the model cannot be quantised.
     """
-    from algo.quantise import Recipe, quantise_model
-    from algo.shipped import best_code
+    from algo.calibrated import Calibration
+    from algo.quantise import quantise_model
     from algo.source import open_source
+    from liftquant.recipes import Wish, make_recipe
 
     source = open_source(model)
     total = sum(weight.numel() for _, weight in source.linear_weights())
+    text = None if calibration is None else Calibration(calibration)
     return quantise_model(
-        source, Recipe(best_code(bits)), folder,
+        source, make_recipe(source, Wish(bits), text), folder,
         on_progress=lambda weights, _: on_progress(weights / total),
     )  # fmt: skip
 

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 from algo import viterbi
 from algo.code import LiftCode
 from algo.decode import decode_bits
-<<<<<<< HEAD
-from algo.shipped import load_code
-=======
 from algo.shipped import REFERENCE, load_code
->>>>>>> codes
 from algo.viterbi import encode_streams, encode_streams_exactly, make_trellis, window_values
-from tests.cases import SHIPPED_SAMPLE
 from tests.conftest import CODES, random_code
 
 SMALL = {
@@ -54,11 +49,7 @@ def test_exact_search_is_brute_force(name: str, dropped: int, seed: int) -> None
     np.testing.assert_allclose(found, least, rtol=1e-5)
 
 
-<<<<<<< HEAD
-SLIDING = [name for name in SHIPPED_SAMPLE if load_code(name).overlap]
-=======
 SLIDING = [name for name in REFERENCE if load_code(name).overlap]
->>>>>>> codes
 
 
 @pytest.mark.parametrize("name", SLIDING)

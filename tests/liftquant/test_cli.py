@@ -9,7 +9,6 @@ import pytest
 
 from algo.shipped import REFERENCE, load_code, shipped_codes
 from liftquant.cli import run
-from tests.cases import SHIPPED_SAMPLE
 from tests.conftest import ROOT, write_tiny_llama
 
 
@@ -25,11 +24,7 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert set(rows) == set(shipped_codes())
     assert rows["LQ-24/10"].keys() == {
-<<<<<<< HEAD
-        "name", "lifted", "group", "overlap", "rate", "window", "parities", "shifts", "linear",
-=======
         "name", "lifted", "group", "overlap", "rate", "window", "shifts", "parities", "linear",
->>>>>>> codes
         "mse", "standard_error", "gap_db",
     }  # fmt: skip
     row = rows["LQ-12/5+9"]
@@ -37,11 +32,7 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (row["window"], row["shifts"]) == (12, [2, 2, 3, 2, 3])
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("name", SHIPPED_SAMPLE)
-=======
 @pytest.mark.parametrize("name", REFERENCE)
->>>>>>> codes
 def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = answer(capsys, "codes", "show", name, "--json")
     shown = json.loads(out)
@@ -50,21 +41,13 @@ def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None
     assert shown["sha256"] == code.sha256
     assert shown["exponent"] == code.exponent
     taps = np.array(shown["taps"])
-<<<<<<< HEAD
-    assert taps.shape == (code.group, code.lifted + code.overlap + len(code.parities))
-=======
     bits = code.lifted + code.overlap
     assert taps.shape == (code.group, bits + len(shown["parity_masks"]))
->>>>>>> codes
     assert np.abs(taps).sum(1).max() <= 2047
     for i, row in enumerate(taps):
         first = sum(shown["shifts"][:i])
         assert not row[:first].any()
-<<<<<<< HEAD
-        assert not row[first + shown["window"] : code.lifted + code.overlap].any()
-=======
         assert not row[first + shown["window"] : bits].any()
->>>>>>> codes
 
 
 def test_codes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
