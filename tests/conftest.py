@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from algo.code import LiftCode, block_shifts, sliding_shifts
 
+# tests run side by side, and the products of tiny models are too small to be shared
+torch.set_num_threads(1)
+
 settings.register_profile("liftquant", deadline=None, max_examples=30, print_blob=True)
 settings.load_profile("liftquant")
 
