@@ -21,6 +21,7 @@ from algo.code import LiftCode
 from algo.correct import Correction, correct_block
 from algo.errors import LiftError
 from algo.feedback import DAMPING, damped, proxy_error, quantise_with_feedback
+from algo.learn_whitening import learn_whitening
 from algo.matrix import Axis, PackedMatrix
 from algo.search import default_workers
 from algo.staged import Hidden, StagedModel
@@ -36,6 +37,7 @@ class Calibration:
     Attributes:
         windows: int64 ``(windows, context)`` tokens.
         scaling: power of the input scales (`algo.whitening.input_scales`).
+        learned: whether input scales and rotations are learned (`algo.learn_whitening`).
         drift: how much of the drift of a layer's input its weights make good, 0 to 1.
         damping: as in `algo.feedback.damped`.
         batch: windows per forward pass; changes nothing beyond rounding.
@@ -44,6 +46,7 @@ class Calibration:
 
     windows: torch.Tensor
     scaling: float = 0.25
+    learned: bool = False
     drift: float = 0.5
     damping: float = DAMPING
     batch: int = 4
@@ -56,6 +59,7 @@ class Calibration:
             "windows": tokens,
             "shape": list(self.windows.shape),
             "scaling": self.scaling,
+            "learned": self.learned,
             "drift": self.drift,
             "damping": self.damping,
             "correction": None if self.correction is None else asdict(self.correction),
@@ -241,7 +245,10 @@ class CalibratedBlocks:
             self._calibration.scaling,
         )
         rotation = self._factors(len(scales))
-        return Whitening(rotation.left, rotation.right, scales)
+        plain = Whitening(rotation.left, rotation.right, scales)
+        if not self._calibration.learned:
+            return plain
+        return learn_whitening(plain, moments.hessian, stacked, self._calibration.damping)
 
     def _advance(self, name: str, block: nn.Module, original: nn.Module) -> None:
         with torch.no_grad():

@@ -3,7 +3,8 @@
     liftquant.json              format version, codes, layers, files with sizes and SHA-256
     block-NNN.safetensors       NAME.words (uint32), NAME.scales (bfloat16) of a block's layers, and
                                 NAME.pre (bfloat16), the input scales of the layers that share the
-                                input of layer NAME
+                                input of layer NAME; NAME.turn_left, NAME.turn_right (bfloat16),
+                                where their rotation was learned
     whitening.safetensors       KEY.left, KEY.right (float32), the rotations
     carried.safetensors         every other tensor of the model, as it was
     config.json, tokenizer.*    the model's own
@@ -34,6 +35,7 @@ MANIFEST = "liftquant.json"
 WHITENING = "whitening.safetensors"
 CARRIED = "carried.safetensors"
 UNFINISHED = "unfinished.json"  # the settings of a run that has not written its manifest yet
+_TRANSFORM = ("pre", "turn_left", "turn_right")
 _NOT_LISTED = (MANIFEST, UNFINISHED)
 
 
@@ -50,7 +52,8 @@ class LayerEntry(_Strict):
     """One quantised linear layer.
 
     `whitening` names the rotation, `pre` the layer under whose name the input scales are stored
-    (none: 1), `proxy_error` is what calibration measured, relative to the layer's output.
+    (none: 1), `turns` that under which the learned turns of the rotation are; `proxy_error` is
+    what calibration measured, relative to the layer's output.
     """
 
     shape: tuple[PositiveInt, PositiveInt]
@@ -58,6 +61,7 @@ class LayerEntry(_Strict):
     code: str
     whitening: str
     pre: str | None = None
+    turns: str | None = None
     file: str
     proxy_error: float | None = None
 
@@ -160,13 +164,27 @@ def read_whitening(
     Raises:
         LiftError: the scales are missing or do not fit.
     """
-    if entry.pre is None:
-        return Whitening(left, right)
-    scales = read_tensors(path, [f"{entry.pre}.pre"])[f"{entry.pre}.pre"]
+    names = [f"{entry.pre}.pre"] if entry.pre else []
+    if entry.turns:
+        names += [f"{entry.turns}.turn_left", f"{entry.turns}.turn_right"]
+    stored = read_tensors(path, names)
     try:
-        return Whitening(left, right, scales)
+        pre = stored[names[0]] if entry.pre else None
+        if entry.turns is None:
+            return Whitening(left, right, pre)
+        return Whitening(left, right).with_turns((stored[names[-2]], stored[names[-1]]), pre)
     except LiftError as error:
-        raise LiftError(f"{path}, {entry.pre}.pre: {error}") from None
+        raise LiftError(f"{path}, {entry.pre or entry.turns}: {error}") from None
+
+
+def whitening_tensors(leader: str, whitening: Whitening) -> dict[str, torch.Tensor]:
+    """What a block's file stores of a transform, under the first of the layers that share it."""
+    tensors = {}
+    if whitening.pre is not None:
+        tensors[f"{leader}.pre"] = whitening.pre
+    if whitening.turns is not None:
+        tensors[f"{leader}.turn_left"], tensors[f"{leader}.turn_right"] = whitening.turns
+    return tensors
 
 
 class Checkpoint:
@@ -267,12 +285,12 @@ class Checkpoint:
     def whitenings(self) -> dict[str, Whitening]:
         """The transform of every layer; layers that share an input share the object."""
         stored = self.tensors(WHITENING)
-        found: dict[tuple[str, str | None], Whitening] = {}
+        found: dict[tuple[str, str | None, str | None], Whitening] = {}
         for name, entry in self.manifest.layers.items():
             key = entry.whitening
             if f"{key}.left" not in stored or f"{key}.right" not in stored:
                 raise LiftError(f"{self.folder / WHITENING}: no transform {key}")
-            pair = (key, entry.pre)
+            pair = (key, entry.pre, entry.turns)
             if pair not in found:
                 left, right = stored[f"{key}.left"], stored[f"{key}.right"]
                 found[pair] = read_whitening(self.folder / entry.file, entry, left, right)
@@ -281,7 +299,7 @@ class Checkpoint:
                     f"{self.folder / WHITENING}: transform {key} is for {found[pair].size} inputs, "
                     f"layer {name} has {entry.shape[1]}"
                 )
-        return {n: found[e.whitening, e.pre] for n, e in self.manifest.layers.items()}
+        return {n: found[e.whitening, e.pre, e.turns] for n, e in self.manifest.layers.items()}
 
     def payload_bytes(self) -> dict[str, int]:
         """Bytes by kind: ``words``, ``scales``, ``whitening``, ``carried``, ``headers``.
@@ -297,7 +315,7 @@ class Checkpoint:
             kind = {WHITENING: "whitening", CARRIED: "carried"}.get(file)
             for name, tensor in self.tensors(file).items():
                 leaf = name.rpartition(".")[2]
-                part = kind or ("whitening" if leaf == "pre" else leaf)
+                part = kind or ("whitening" if leaf in _TRANSFORM else leaf)
                 if part not in kinds:
                     raise LiftError(f"{self.folder / file}: tensor {name} does not belong there")
                 kinds[part] += tensor.nbytes

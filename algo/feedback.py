@@ -51,6 +51,18 @@ def damped(hessian: Floats64, damping: float = DAMPING) -> Floats64:
     return out
 
 
+def _inverse_factor(hessian: Floats64) -> Floats64:
+    """Upper triangular U with ``H^-1 = U^T U``, from the Cholesky factor of H read backwards."""
+    try:
+        backwards = np.linalg.cholesky(hessian[::-1, ::-1])
+    except np.linalg.LinAlgError:
+        raise LiftError(
+            "the Hessian is not positive definite: give more calibration text, or more damping"
+        ) from None
+    inverse: Floats64 = np.linalg.inv(backwards[::-1, ::-1])  # H = R R^T, R upper triangular
+    return inverse
+
+
 def feedback_factors(hessian: Floats64) -> tuple[Floats64, Floats64]:
     """What each column's error costs, and how it is spread.
 
@@ -59,8 +71,7 @@ def feedback_factors(hessian: Floats64) -> tuple[Floats64, Floats64]:
         the later columns have made good for it; row j of the upper triangular `spread` ``(n, n)``
         is what an error in column j asks of the others, with 1 on the diagonal.
     """
-    inverse = np.linalg.inv(hessian)
-    upper = np.linalg.cholesky((inverse + inverse.T) / 2).T  # H^-1 = U^T U
+    upper = _inverse_factor(hessian)
     diagonal = upper.diagonal()
     return 1 / np.square(diagonal), upper / diagonal[:, None]
 
@@ -143,7 +154,7 @@ def _stretches(unit: Floats, hessian: Floats64, code: LiftCode, report: Report) 
     rows, n = unit.shape
     groups = stream_groups(n, code)
     length = groups * code.group
-    upper = np.linalg.cholesky(np.linalg.inv(hessian)).T
+    upper = _inverse_factor(hessian)
     left = np.zeros((rows, length), np.float32)
     left[:, :n] = unit
     search = _RowSearch(left, n, code)

@@ -140,16 +140,17 @@ class _Run:
         """Store a finished block."""
         tensors: dict[str, torch.Tensor] = {}
         for members in block.groups:
-            pre = block.whitenings[members[0]].pre
-            if pre is not None:
-                tensors[f"{members[0]}.pre"] = pre
+            whitening = block.whitenings[members[0]]
+            tensors |= checkpoint.whitening_tensors(members[0], whitening)
+            pre = None if whitening.pre is None else members[0]
+            turns = None if whitening.turns is None else members[0]
             for name in members:
                 matrix = block.matrices[name]
                 tensors |= checkpoint.matrix_tensors(name, matrix)
                 self.layers[name] = LayerEntry(
                     shape=matrix.shape, axis=matrix.axis, code=matrix.code.name,
-                    whitening=keys[name], pre=None if pre is None else members[0], file=file,
-                    proxy_error=block.errors.get(name),
+                    whitening=keys[name], pre=pre, turns=turns,
+                    file=file, proxy_error=block.errors.get(name),
                 )  # fmt: skip
         checkpoint.save_tensors(self.folder / file, tensors)
         self._write()

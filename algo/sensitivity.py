@@ -55,8 +55,9 @@ class _Watch:
     def _hook(self, layer: str, leads: bool) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
             if leads:
-                x = args[0].detach().reshape(-1, args[0].shape[-1])
-                part = Moments((x.T @ x).double(), torch.zeros(()), len(x))
+                x = args[0].detach().reshape(-1, args[0].shape[-1]).float()
+                with torch.autocast("cpu", enabled=False):  # the sums need more than bfloat16
+                    part = Moments((x.T @ x).double(), torch.zeros(()), len(x))
                 seen = self.moments.get(layer)
                 self.moments[layer] = part if seen is None else seen + part
             output.register_hook(keep)  # type: ignore[no-untyped-call]

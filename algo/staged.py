@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from algo.errors import LiftError
+from algo.precision import short_products
 from algo.source import Source, empty_model
 
 _BLOCK = re.compile(r"(?:.*?\.)?\d+(?=\.)")
@@ -116,9 +117,10 @@ class StagedModel:
 
     def run(self, name: str, block: nn.Module, hidden: torch.Tensor) -> torch.Tensor:
         """One batch through one block, or through a copy of it."""
-        result = block(hidden, **self._keywords[name, len(hidden)])
+        with short_products():
+            result = block(hidden, **self._keywords[name, len(hidden)])
         out: torch.Tensor = result[0] if isinstance(result, tuple) else result
-        return out
+        return out.float()
 
     def head(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """Logits of batch `index` from the last block's output: what follows the blocks."""
@@ -128,13 +130,14 @@ class StagedModel:
             other.forward = lambda state, **_: state
         block.forward = lambda state, **_: hidden
         try:
-            logits: torch.Tensor = self.network(
-                input_ids=self._parts[index], use_cache=False
-            ).logits
+            with short_products():
+                logits: torch.Tensor = self.network(
+                    input_ids=self._parts[index], use_cache=False
+                ).logits
         finally:
             for changed in (block, *others):
                 del changed.forward
-        return logits
+        return logits.float()
 
     def input_groups(self, name: str, block: nn.Module) -> list[list[str]]:
         """Linear layers that are called with the same tensor, in the order of their calls."""
@@ -172,7 +175,7 @@ class StagedModel:
             self.run(name, block, hidden)
         if not caught:
             raise LiftError(f"layer {layer} is not used on the calibration text")
-        return caught[0].reshape(-1, caught[0].shape[-1])
+        return caught[0].reshape(-1, caught[0].shape[-1]).float()
 
 
 @contextmanager

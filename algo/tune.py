@@ -22,6 +22,7 @@ from algo.errors import LiftError
 from algo.files import read_json, remove_unfinished, write_json
 from algo.layer import LiftLinear
 from algo.model import load_quantised
+from algo.precision import short_products
 from algo.source import load_config
 from algo.tunable import TunableLinear, tunable_layers
 
@@ -80,7 +81,9 @@ class _Trainer:
         for group in self._adam.param_groups:
             group["lr"] = self._rate * (1 - self.done / self._steps)
         self._adam.zero_grad()
-        loss = divergence(reference, self.model(input_ids=windows, use_cache=False).logits)
+        with short_products():
+            logits = self.model(input_ids=windows, use_cache=False).logits
+        loss = divergence(reference, logits)
         if not bool(torch.isfinite(loss)):
             raise LiftError("the divergence is not finite: lower the learning rate")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +180,7 @@ def tune_checkpoint(
         on_progress(trainer.done, "resumed")
     while trainer.done < steps:
         part = parts[trainer.done % len(parts)]
-        with torch.no_grad():
+        with torch.no_grad(), short_products():
             reference = original(input_ids=part, use_cache=False).logits
         loss = trainer.step(part, reference)
         if trainer.done % _SAVE_EVERY == 0:
@@ -195,10 +198,10 @@ def _write(checkpoint: Checkpoint, layers: dict[str, TunableLinear], folder: Pat
     for name, entry in checkpoint.manifest.layers.items():
         tensors = changed.setdefault(entry.file, {})
         tensors |= store.matrix_tensors(name, layers[name].stored())
-        if entry.pre is not None:
-            pre = layers[entry.pre].inputs.stored(whitenings[entry.pre]).pre
-            if pre is not None:
-                tensors[f"{entry.pre}.pre"] = pre
+        leader = entry.pre or entry.turns
+        if leader is not None:
+            trained = layers[leader].inputs.stored(whitenings[leader])
+            tensors |= store.whitening_tensors(leader, trained)
     for file in checkpoint.manifest.files:
         if file in changed:
             store.save_tensors(folder / file, changed[file])

@@ -183,7 +183,11 @@ def make_trellis(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) ->
     """
     if taps is None:
         return _kept_trellis(code)
-    plain = window_values(code, taps)
+    return table_trellis(code, window_values(code, taps))
+
+
+def table_trellis(code: LiftCode, plain: Floats) -> Trellis:
+    """The tables to search with where window values are `plain`, whatever they are made of."""
     return _make_trellis(code, plain, np.float32(_INT16_MAX / np.abs(plain).max()))
 
 

@@ -24,6 +24,9 @@ class Whitening:
     Attributes:
         left, right: orthogonal factors, float32 ``(a, a)`` and ``(b, b)``, n = a*b inputs.
         pre: what activations are multiplied by first, bfloat16 ``(n,)``, all positive; None for 1.
+        turns: how the factors were turned from those that all layers share, as `turned` takes it,
+            bfloat16 ``(a(a-1)/2,)`` and ``(b(b-1)/2,)``: all that is stored of them. `left` and
+            `right` are the factors after it.
 
     Raises:
         LiftError: a factor is not square or not orthogonal, or `pre` does not fit.
@@ -32,6 +35,7 @@ class Whitening:
     left: torch.Tensor
     right: torch.Tensor
     pre: torch.Tensor | None = None
+    turns: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
         for side, factor in (("left", self.left), ("right", self.right)):
@@ -59,6 +63,13 @@ class Whitening:
                 f"whitening: an input scale is not between {_LEAST_SCALE:g} and "
                 f"{1 / _LEAST_SCALE:g}: the scales are corrupt"
             )
+
+    def with_turns(
+        self, turns: tuple[torch.Tensor, torch.Tensor], pre: torch.Tensor | None
+    ) -> "Whitening":
+        """This transform, not turned yet, with its factors turned and other input scales."""
+        left, right = turned(self.left, turns[0]), turned(self.right, turns[1])
+        return Whitening(left.float(), right.float(), pre, turns)
 
     @property
     def size(self) -> int:
@@ -88,6 +99,34 @@ class Whitening:
         left, right = self.left.to(rows), self.right.to(rows)
         square = rows.reshape(*rows.shape[:-1], len(left), len(right))
         return (left.T @ square @ right).reshape(rows.shape)
+
+
+def skew_entries(size: int) -> int:
+    """Free entries of a skew-symmetric matrix."""
+    return size * (size - 1) // 2
+
+
+def turned(factor: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """``factor @ exp(A)``, float64, orthogonal as `factor` is.
+
+    Args:
+        factor: ``(k, k)``.
+        turn: the ``k(k-1)/2`` entries of the skew-symmetric A above its diagonal, row by row.
+
+    Raises:
+        LiftError: `turn` has another number of entries, or one is not finite.
+    """
+    size = len(factor)
+    if turn.shape != (skew_entries(size),) or not bool(torch.isfinite(turn).all()):
+        raise LiftError(
+            f"whitening: a turn of shape {tuple(turn.shape)} for a factor of {size}: "
+            f"{skew_entries(size)} finite entries are needed"
+        )
+    rows, columns = torch.triu_indices(size, size, 1)
+    upper = torch.zeros(size, size, dtype=torch.float64)
+    upper = upper.index_put((rows, columns), turn.double())
+    result: torch.Tensor = factor.double() @ torch.linalg.matrix_exp(upper - upper.T)
+    return result
 
 
 def factor_sizes(n: int) -> tuple[int, int]:

@@ -90,17 +90,14 @@ def build(targets: Sequence[str] = tuple(TARGETS)) -> list[KernelReport]:
 
 
 def decode_codes() -> dict[str, tuple[int, int, int, int]]:
-    """D, d, L and P of every shipped code, and of one with parities.
+    """D, d, L and P of the reference codes.
 
     The taps are data, so these four numbers are all that a decoder's machine code depends on.
     """
-    from algo.shipped import shipped_codes
+    from algo.shipped import REFERENCE, load_code
 
-    codes = {name: shipped.code for name, shipped in shipped_codes().items()}
-    return {
-        **{n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()},
-        "LQ-2/1+10^12": (2, 1, 12, 12),
-    }
+    codes = {name: load_code(name) for name in REFERENCE}
+    return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
 
 
 def decode_jobs() -> list[KernelJob]:

@@ -9,6 +9,7 @@ import typer
 from algo.errors import LiftError
 from liftquant import __version__
 from liftquant.codes_command import codes
+from liftquant.compare_command import compare
 from liftquant.console import err
 from liftquant.crosscheck_command import crosscheck
 from liftquant.eval_command import evaluate
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("quantize")(quantize)
 app.command("eval")(evaluate)
+app.command("compare")(compare)
 app.command("crosscheck")(crosscheck)
 app.command("tune")(tune)
 app.command("inspect")(inspect)

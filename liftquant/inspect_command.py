@@ -86,12 +86,18 @@ def summary_table(summary: Summary) -> Table:
     table = Table(title=f"{summary.folder}: {summary.layers} layers", title_justify="left")
     for heading in ("shape", "axis", "code", "layers", "bits per weight"):
         table.add_column(heading, justify="left" if heading in ("axis", "code") else "right")
+    alike: dict[tuple[tuple[int, int], str], list[Kind]] = {}
     for kind in summary.kinds:
-        rows, columns = kind.shape
-        table.add_row(
-            f"{rows}x{columns}", kind.axis, kind.code, str(kind.layers),
-            f"{kind.bits_per_weight:.3f}",
-        )  # fmt: skip
+        alike.setdefault((kind.shape, kind.axis), []).append(kind)
+    for ((rows, columns), axis), kinds in alike.items():
+        count = sum(kind.layers for kind in kinds)
+        each = sorted(kind.bits_per_weight for kind in kinds)
+        mean = sum(kind.bits_per_weight * kind.layers for kind in kinds) / count
+        code = kinds[0].code if len(kinds) == 1 else f"{len(kinds)} codes"
+        spread = (
+            f"{mean:.3f}" if len(kinds) == 1 else f"{each[0]:.3f} to {each[-1]:.3f}, {mean:.3f}"
+        )
+        table.add_row(f"{rows}x{columns}", axis, code, str(count), f"{spread}{mean:.3f}")
     table.add_row("all", "", "", str(summary.layers), f"{summary.bits_per_weight:.3f}")
     parts = ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes.items())
     table.caption = (
@@ -100,6 +106,19 @@ def summary_table(summary: Summary) -> Table:
         f"{summary.disk_bytes:,} bytes in safetensors files: {parts}."
     )
     table.caption_justify = "left"
+    return table
+
+
+def layer_table(checkpoint: "Checkpoint", summary: Summary) -> Table:
+    """Every layer with its code, its bits and the error that calibration measured."""
+    table = Table(title="layers", title_justify="left")
+    for heading in ("layer", "shape", "code", "bits per weight", "relative error"):
+        table.add_column(heading, justify="left" if heading in ("layer", "code") else "right")
+    bits = {name: kind.bits_per_weight for kind in summary.kinds for name in kind.names}
+    for name, entry in checkpoint.manifest.layers.items():
+        error = "" if entry.proxy_error is None else f"{entry.proxy_error:.5f}"
+        shape = f"{entry.shape[0]}x{entry.shape[1]}"
+        table.add_row(name, shape, entry.code, f"{bits[name]:.3f}", error)
     return table
 
 
@@ -125,6 +144,5 @@ def inspect(
         print_json(asdict(summary))
     else:
         out.print(summary_table(summary))
-        for kind in summary.kinds if layers else []:
-            for name in kind.names:
-                out.print(name, soft_wrap=True)
+        if layers:
+            out.print(layer_table(checkpoint, summary))

@@ -1,6 +1,6 @@
 """``liftquant quantize``."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +48,9 @@ def quantize(
     ] = "builtin",
     calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 16384,
     calib_context: Annotated[int, typer.Option(min=2, help="Tokens per window of it.")] = 512,
+    learn_whitening: Annotated[
+        bool, typer.Option("--learn-whitening", help="Learn every layer's rotation (slow).")
+    ] = False,
     correct: Annotated[
         bool, typer.Option("--correct", help="Train each block's scales afterwards.")
     ] = False,
@@ -68,7 +71,7 @@ def quantize(
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table
     from liftquant.libraries import quiet_transformers
-    from liftquant.recipes import Wish, fitting_bits, make_recipe
+    from liftquant.recipes import Wish, check_rate, fitting_bits, make_recipe
     from liftquant.texts import calibration_windows
 
     if sum(choice is not None for choice in (bits, fit, code)) > 1:
@@ -76,8 +79,11 @@ def quantize(
     matching = [a for a in AXES if a == axis]
     if not matching:
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
-    if correct and calib == "none":
-        raise LiftError("--correct needs a text to calibrate with; drop --calib none")
+    if (correct or learn_whitening) and calib == "none":
+        raise LiftError("--correct and --learn-whitening need a text; drop --calib none")
+    wish = Wish(bits or 2.4, window, parities, matching[0], seed, not uniform and calib != "none")
+    if not fit and not code:
+        check_rate(wish)
     check_folder(folder)
     chosen = find_code(code) if code else None
     quiet_transformers()
@@ -86,12 +92,15 @@ def quantize(
     calibration = None
     if calib != "none":
         windows = calibration_windows(source, calib, calib_context, calib_tokens)
-        calibration = Calibration(windows, correction=Correction() if correct else None)
+        calibration = Calibration(
+            windows, learned=learn_whitening, correction=Correction() if correct else None
+        )
     if chosen is not None:
         recipe = Recipe(chosen, matching[0], seed, calibration)
     else:
-        rate = fitting_bits(source, fit, context) if fit else bits or 2.4
-        wish = Wish(rate, window, parities, matching[0], seed, not uniform)
+        if fit:
+            wish = replace(wish, bits=fitting_bits(source, fit, context))
+            err.print(f"{wish.bits:g} bits per weight fit {fit} with a context of {context}")
         with progress("choosing codes", 1) as meter:
             recipe = make_recipe(source, wish, calibration, meter.advance)
     names = sorted({recipe.code_of(layer).name for layer in source.linears})

@@ -37,6 +37,20 @@ class Wish:
     allocated: bool = True
 
 
+def check_rate(wish: Wish) -> None:
+    """Raise LiftError where no codes can make up a rate, before any work is done."""
+    from algo.shipped import best_code, rates
+
+    offered = rates(wish.window, wish.parities)
+    if not wish.allocated or not offered:
+        best_code(wish.bits, wish.window, wish.parities)
+    elif not offered[0] <= wish.bits <= offered[-1]:
+        raise LiftError(
+            f"{wish.bits:g} bits per weight are outside what the shipped codes of window "
+            f"{wish.window} offer, {offered[0]:g} to {offered[-1]:g}"
+        )
+
+
 def make_recipe(
     source: "Source",
     wish: Wish,
@@ -57,20 +71,14 @@ def make_recipe(
     from algo.allocate import allocate
     from algo.quantise import Recipe
     from algo.sensitivity import sensitivities
-    from algo.shipped import best_code, fitting_codes, rates
+    from algo.shipped import best_code, fitting_codes
     from algo.staged import StagedModel
     from algo.whitening import random_whitening
 
     if not wish.allocated or calibration is None:
         code = best_code(wish.bits, wish.window, wish.parities)
         return Recipe(code, wish.axis, wish.seed, calibration)
-    offered = rates(wish.window, wish.parities)
-    if not offered or not offered[0] <= wish.bits <= offered[-1]:
-        span = f"{offered[0]:g} to {offered[-1]:g}" if offered else "none"
-        raise LiftError(
-            f"{wish.bits:g} bits per weight with a window of {wish.window} bits: the shipped codes "
-            f"offer {span}"
-        )
+    check_rate(wish)
     windows = calibration.windows[:SENSITIVITY_WINDOWS]
     staged = StagedModel(source, windows, calibration.batch)
     groups = sensitivities(

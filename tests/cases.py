@@ -48,3 +48,11 @@ def least_groups(code):
 def random_words(code, groups, streams, seed=0) -> Words:
     rng = np.random.default_rng(seed)
     return pack_bits(rng.integers(0, 2, (streams, groups * code.lifted)).astype(np.uint8))
+
+
+# of the shipped codes: the paper's block codes, every window, with parities and without, rates
+# from 1.5 to 4, the shortest and the longest groups
+SHIPPED_SAMPLE = (
+    "LQ-16/8", "LQ-24/10", "LQ-24/8", "LQ-2/1+6", "LQ-2/1+10^12", "LQ-3/2+10^12", "LQ-9/5+10",
+    "LQ-12/5+9", "LQ-27/10+9^12", "LQ-3/1+13^16", "LQ-7/2+8", "LQ-4/1+12^16", "LQ-39/10+8^12",
+)  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from algo.shipped import load_code, shipped_codes
+from algo.shipped import REFERENCE, load_code, shipped_codes
 from liftquant.cli import run
 from tests.conftest import ROOT, write_tiny_llama
 
@@ -24,14 +24,15 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == 0
     assert set(rows) == set(shipped_codes())
     assert rows["LQ-24/10"].keys() == {
-        "name", "lifted", "group", "overlap", "rate", "window", "shifts", "mse"
+        "name", "lifted", "group", "overlap", "rate", "window", "shifts", "parities", "linear",
+        "mse", "standard_error", "gap_db",
     }  # fmt: skip
     row = rows["LQ-12/5+9"]
     assert (row["lifted"], row["group"], row["overlap"], row["rate"]) == (12, 5, 9, 2.4)
     assert (row["window"], row["shifts"]) == (12, [2, 2, 3, 2, 3])
 
 
-@pytest.mark.parametrize("name", sorted(shipped_codes()))
+@pytest.mark.parametrize("name", REFERENCE)
 def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
     status, out, _ = answer(capsys, "codes", "show", name, "--json")
     shown = json.loads(out)
@@ -40,12 +41,13 @@ def test_one_code_as_json(capsys: pytest.CaptureFixture[str], name: str) -> None
     assert shown["sha256"] == code.sha256
     assert shown["exponent"] == code.exponent
     taps = np.array(shown["taps"])
-    assert taps.shape == (code.group, code.lifted + code.overlap)
+    bits = code.lifted + code.overlap
+    assert taps.shape == (code.group, bits + len(shown["parity_masks"]))
     assert np.abs(taps).sum(1).max() <= 2047
     for i, row in enumerate(taps):
         first = sum(shown["shifts"][:i])
         assert not row[:first].any()
-        assert not row[first + shown["window"] :].any()
+        assert not row[first + shown["window"] : bits].any()
 
 
 def test_codes_for_people(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +74,7 @@ def test_codes_are_learned_and_written_whole(
 @pytest.fixture(scope="module")
 def checkpoint(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli") / "out"
-    assert run(["quantize", str(tiny_llama), str(folder), "--bits", "2.4"]) == 0
+    assert run(["quantize", str(tiny_llama), str(folder), "--bits", "2.4", "--calib", "none"]) == 0
     return folder
 
 
@@ -113,7 +115,9 @@ def test_learned_code_can_be_used(
 ) -> None:
     file = tmp_path / "mine.json"
     shutil.copyfile(ROOT / "algo" / "codes" / "lq-3-1-5.json", file)
-    status, out, _ = answer(capsys, "quantize", tiny_llama, tmp_path / "o", "--code", file)
+    status, out, _ = answer(
+        capsys, "quantize", tiny_llama, tmp_path / "o", "--calib", "none", "--code", file
+    )
     assert (status, "LQ-3/1+5" in out) == (0, True)
     status, _, err = answer(capsys, "rtl", "export", file, tmp_path / "v", "--weights", 48)
     assert (status, "streams of 48 groups" in err) == (0, True)
@@ -168,7 +172,13 @@ def test_crosscheck_in_full(
     [
         (["quantize", "nowhere", "out"], "nowhere does not exist"),
         (["quantize", "nowhere.gguf", "out"], "nowhere.gguf does not exist"),
-        (["quantize", "m", "out", "--bits", "2.55"], "no shipped code has 2.55 bits"),
+        (
+            ["quantize", "m", "out", "--bits", "2.55", "--uniform"],
+            "no shipped code has 2.55 bits",
+        ),
+        (["quantize", "m", "out", "--bits", "5"], "5 bits per weight are outside what the shipped"),
+        (["quantize", "m", "out", "--bits", "2", "--code", "LQ-16/8"], "exclude each other"),
+        (["quantize", "m", "out", "--calib", "none", "--correct"], "--correct and"),
         (["quantize", "m", "out", "--code", "LQ-1/9"], "no code LQ-1/9 is shipped"),
         (["quantize", "m", "out", "--axis", "up"], "--axis up is none of in, out"),
         (["quantize", "m"], "Missing argument 'folder'"),
@@ -251,7 +261,16 @@ def test_rtl_is_exported_with_its_sidecar(
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = answer(capsys, "--version")
     assert (status, out.strip()) == (0, "liftquant 0.1.0")
-    for command in ("quantize", "eval", "crosscheck", "inspect", "codes", "kernels", "rtl"):
+    for command in (
+        "quantize",
+        "eval",
+        "compare",
+        "crosscheck",
+        "inspect",
+        "codes",
+        "kernels",
+        "rtl",
+    ):
         status, out, _ = answer(capsys, command, "--help")
         assert status == 0
         assert "Usage" in out

@@ -9,8 +9,9 @@ import torch
 from algo.decode import decode_words
 from algo.matrix import PackedMatrix
 from algo.packing import pack_bits, stream_groups
-from algo.shipped import load_code, shipped_codes
+from algo.shipped import load_code
 from liftquant.crosschecking import Settings, check_layer
+from tests.cases import SHIPPED_SAMPLE
 
 
 def as_matrix(bits: np.ndarray, name: str, weights: int) -> PackedMatrix:
@@ -31,7 +32,7 @@ def test_every_codeword_of_lq_16_8_on_all_three(tmp_path: Path) -> None:
     assert check.passed, check
 
 
-@pytest.mark.parametrize("name", sorted(shipped_codes()))
+@pytest.mark.parametrize("name", SHIPPED_SAMPLE)
 def test_extreme_and_random_words_on_all_three(name: str, tmp_path: Path) -> None:
     code = load_code(name)
     weights = 6 * code.group + 1  # the last group is partly unused

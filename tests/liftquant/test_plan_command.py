@@ -4,7 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from algo.calibrated import Calibration
+from algo.quantise import Recipe, quantise_model
+from algo.shipped import best_code
+from algo.source import open_source
 from liftquant.cli import run
 from tests.conftest import ROOT
 
@@ -66,7 +71,9 @@ def test_what_is_predicted_is_written(
         capsys, "plan", tiny_llama, "--vram", "1GiB", "--context", 64, "--bits", 2.4, "--json"
     )
     assert status == 0
-    assert run(["quantize", str(tiny_llama), str(tmp_path / "out"), "--bits", "2.4"]) == 0
+    windows = torch.randint(0, 96, (2, 16), generator=torch.Generator().manual_seed(3))
+    recipe = Recipe(best_code(2.4), calibration=Calibration(windows))
+    quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "out")
     written = {p.name: p.stat().st_size for p in (tmp_path / "out").glob("*.safetensors")}
     assert json.loads(out)["uniform"]["checkpoint_bytes"]["files"] == written
 

@@ -1,0 +1,128 @@
+"""``liftquant codes plot``: every code, what it is compared with, and the bound, in one picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from liftquant.console import err, print_json
+
+if TYPE_CHECKING:
+    from algo.shipped import ShippedCode
+
+# published or measured elsewhere: (name, bits, MSE, where the figure is from)
+_CITED = [
+    ("LQ-32/16", 2.0, 0.082, "LiftQuant, arXiv 2606.04050"),
+    ("E8P", 2.0, 0.089, "QuIP#, arXiv 2402.04396; measured on N(0, 1)"),
+]
+_STYLE = {  # family: colour, marker
+    "window 8": ("#9ecae1", "v"),
+    "window 12": ("#4292c6", "s"),
+    "window 16": ("#08519c", "o"),
+    "window 8, parities": ("#fdae6b", "v"),
+    "window 12, parities": ("#e6550d", "s"),
+    "window 16, parities": ("#a63603", "o"),
+    "block codes": ("#636363", "D"),
+    "cited": ("#756bb1", "*"),
+    "uniform integers": ("#31a354", "X"),
+}
+
+
+def _family(shipped: "ShippedCode") -> str:
+    code = shipped.code
+    if not code.overlap:
+        return "block codes"
+    return f"window {code.window}" + ("" if shipped.linear else ", parities")
+
+
+def _point(name: str, rate: float, mse: float, source: str) -> dict[str, Any]:
+    import math
+
+    return {
+        "name": name,
+        "rate": rate,
+        "mse": mse,
+        "gap_db": 10 * math.log10(mse * 4**rate),
+        "source": source,
+    }
+
+
+def plot_data() -> dict[str, list[dict[str, Any]]]:
+    """The points of every family: name, rate, mse, gap_db and source, by rate."""
+    from algo.shipped import shipped_codes
+    from algo.uniform import uniform_mse
+
+    families: dict[str, list[dict[str, Any]]] = {name: [] for name in _STYLE}
+    for shipped in shipped_codes().values():
+        point = _point(shipped.code.name, shipped.code.rate, shipped.mse, "shipped record")
+        families.setdefault(_family(shipped), []).append(point)
+    families["cited"] = [_point(*cited) for cited in _CITED]
+    families["uniform integers"] = [
+        _point(f"INT{bits}", bits, uniform_mse(bits), "least MSE on N(0, 1), computed")
+        for bits in (2, 3, 4)
+    ]
+    return {
+        name: sorted(points, key=lambda p: (p["rate"], p["mse"]))
+        for name, points in families.items()
+        if points
+    }
+
+
+def draw(families: dict[str, list[dict[str, Any]]], path: Path, kind: str) -> None:
+    """Draw MSE and gap against rate; `kind` is svg or png. The same data give the same file."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({"svg.hashsalt": "liftquant", "svg.fonttype": "path", "font.size": 9}):
+        figure = Figure(figsize=(11, 9.5), layout="constrained")
+        upper, lower = figure.subplots(2, 1, height_ratios=(2, 3), sharex=True)
+        for name, points in families.items():
+            colour, marker = _STYLE.get(name, ("black", "."))
+            look: dict[str, Any] = {
+                "linestyle": "-" if name.startswith("window") else "",
+                "marker": marker,
+                "markersize": 9 if marker == "*" else 5,
+                "linewidth": 1,
+                "color": colour,
+                "label": name,
+            }
+            rates = [p["rate"] for p in points]
+            upper.plot(rates, [p["mse"] for p in points], **look)
+            lower.plot(rates, [p["gap_db"] for p in points], **look)
+            for p in [] if look["linestyle"] else points:
+                place = (p["rate"], p["gap_db"])
+                lower.annotate(
+                    p["name"], place, (7, 0), textcoords="offset points", va="center", color=colour
+                )
+        every = [p["rate"] for points in families.values() for p in points]
+        ends = [min(every), max(every)]
+        upper.plot(ends, [4.0**-rate for rate in ends], "--", color="black", label="bound")
+        lower.axhline(0, linestyle="--", color="black", label="bound")
+        upper.set(yscale="log", ylabel="MSE on N(0, 1)")
+        lower.set(xlabel="bits per weight", ylabel="dB over Shannon's bound 2^(-2 bits)")
+        lower.set_ylim(bottom=0)
+        lower.set_yticks([k / 4 for k in range(int(4 * lower.get_ylim()[1]) + 1)])
+        lower.set_xticks([k / 4 for k in range(int(4 * ends[0]), int(4 * ends[1]) + 1)])
+        for axes in (upper, lower):
+            axes.grid(color="#dddddd")
+        lower.legend(loc="upper left", ncols=2)
+        metadata = {"Date": None} if kind == "svg" else None  # PNG files hold no date
+        figure.savefig(path, format=kind, dpi=120, metadata=metadata)
+
+
+def plot_codes(
+    output: Annotated[Path, typer.Argument(help="The picture to write: .svg or .png.")],
+    json: Annotated[bool, typer.Option("--json", help="Print the points as JSON.")] = False,
+) -> None:
+    """Draw MSE and gap of all codes against their rate, beside other formats and the bound."""
+    from algo.errors import LiftError
+    from algo.files import written_aside
+
+    if output.suffix not in (".svg", ".png"):
+        raise LiftError(f"{output}: the picture's name must end in .svg or .png")
+    families = plot_data()
+    with written_aside(output) as temporary:
+        draw(families, temporary, output.suffix[1:])
+    if json:
+        print_json(families)
+    err.print(f"{output}: {sum(map(len, families.values()))} points", soft_wrap=True)

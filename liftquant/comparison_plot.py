@@ -1,0 +1,113 @@
+"""A comparison as a picture: perplexity and KL divergence against bits per weight."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from algo.evaluate import Divergence
+from algo.files import written_aside
+from liftquant.comparing import OURS
+from liftquant.comparison import Comparison, Entry
+
+_BROKEN = 50  # times the original's perplexity: beyond that a model says nothing any more
+_OURS_COLOUR = "#c22f2f"
+# colours that stay apart for most colour-blind readers (Okabe and Ito), each with its marker
+_LOOKS = {
+    "rtn": ("#888888", "x"), "hqq": ("#e69f00", "s"), "gptq": ("#0072b2", "^"),
+    "autoround": ("#009e73", "D"), "gguf": ("#cc79a7", "o"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one panel shows, and up to where: broken models are marked at its upper edge."""
+
+    title: str
+    value: Callable[[Divergence], float]
+    error: Callable[[Divergence], float]
+    top: float
+
+    def draw(self, axes: Axes, entries: list[Entry]) -> None:
+        """Ours as a line, every peer as labelled markers, log y."""
+        for peer in [p for p in _LOOKS if any(e.peer == p for e in entries)]:
+            mine = [e for e in entries if e.peer == peer]
+            colour, marker = _LOOKS[peer]
+            hollow = "none" if marker != "x" else colour
+            self._points(
+                axes, mine, fmt=marker, color=colour, markersize=5, elinewidth=0.8, label=peer,
+                markerfacecolor=hollow, zorder=2,
+            )  # fmt: skip
+            for entry in mine:
+                self._name(axes, entry, colour)
+        ours = [e for e in entries if e.peer == OURS]
+        if ours:
+            self._points(
+                axes, ours, fmt="o-", color=_OURS_COLOUR, markersize=6, linewidth=1.8, label=OURS,
+                zorder=3,
+            )  # fmt: skip
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=20))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))  # 20, not 2 x 10^1
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.1)
+        axes.set_ylim(top=1.2 * self.top)
+        axes.set_title(self.title)
+        axes.set_xlabel("bits per weight, everything stored for the layers included")
+        axes.grid(visible=True, linewidth=0.3, alpha=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    def _points(self, axes: Axes, entries: list[Entry], **look: Any) -> None:
+        heights = [min(self.value(e.divergence), self.top) for e in entries]
+        errors = [
+            0 if self.value(e.divergence) > self.top else self.error(e.divergence) for e in entries
+        ]
+        axes.errorbar([e.bits for e in entries], heights, errors, **look)
+
+    def _name(self, axes: Axes, entry: Entry, colour: str) -> None:
+        value = self.value(entry.divergence)
+        beyond = value > self.top
+        axes.annotate(
+            f"{entry.label}: {value:.2g} \N{UPWARDS ARROW}" if beyond else entry.label,
+            (entry.bits, min(value, self.top)), xytext=(0, -6) if beyond else (4, 3),
+            textcoords="offset points", fontsize=5.5, color=colour,
+            rotation=90 if beyond else 0, ha="center" if beyond else "left",
+            va="top" if beyond else "bottom",
+        )  # fmt: skip
+
+
+def plot(comparison: Comparison, folder: Path) -> None:
+    """Write ``plot.png`` and ``plot.svg``.
+
+    Args:
+        comparison: with one entry at least.
+        folder: where to write.
+    """
+    with mpl.rc_context({"svg.hashsalt": "liftquant", "font.size": 9}):
+        figure = Figure(figsize=(13, 6), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        original = comparison.entries[0].divergence.reference.value
+        _Panel(
+            "perplexity", lambda d: d.model.value, lambda d: d.model.standard_error,
+            _BROKEN * original,
+        ).draw(left, comparison.entries)  # fmt: skip
+        _Panel(
+            "KL divergence from the original, nats per token", lambda d: d.kl,
+            lambda d: d.standard_error, math.log(_BROKEN),
+        ).draw(right, comparison.entries)  # fmt: skip
+        left.axhline(original, color="black", linewidth=0.8, linestyle="--")
+        left.annotate(
+            "original", (0.995, original), xycoords=("axes fraction", "data"), ha="right",
+            xytext=(0, 3), textcoords="offset points", fontsize=8,
+        )  # fmt: skip
+        left.legend(frameon=False)
+        figure.suptitle(f"{Path(comparison.model).name} on {comparison.text}; lower is better")
+        for kind, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
+            with written_aside(folder / f"plot.{kind}") as aside:
+                figure.savefig(aside, format=kind, **options)
