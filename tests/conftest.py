@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: codes with random taps, a tiny model, the real one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # no test may wait for a network
@@ -49,6 +50,14 @@ def random_bits(streams: int, n: int, seed: int) -> np.ndarray:
     bits[:1] = 0
     bits[1:2] = 1
     return bits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def exact_products() -> Iterator[None]:
+    """No result depends on what the processor can do; `test_precision` asks for short products."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("algo.precision.has_short_products", lambda: False)
+        yield
 
 
 CODES = {
