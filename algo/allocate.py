@@ -73,7 +73,7 @@ def allocate(
         bits: rate to meet.
 
     Raises:
-        LiftError: `bits` is below the lowest rate of the codes.
+        LiftError: `bits` is outside the rates of the codes, or a layer too narrow for one.
     """
     choices = [
         _hull([
@@ -89,11 +89,6 @@ def allocate(
     budget = uniform_bits(shapes, codes, axis, bits)
     chosen = [0] * len(groups)
     spent = sum(hull[0].bits for hull in choices)
-    if spent > budget:
-        raise LiftError(
-            f"{bits:g} bits per weight are below the lowest rate there is, "
-            f"{min(c.code.rate for c in codes):g}"
-        )
     steps = [(-_slope(hull[0], hull[1]), i) for i, hull in enumerate(choices) if len(hull) > 1]
     heapq.heapify(steps)
     while steps:

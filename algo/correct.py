@@ -5,7 +5,7 @@ quantised model feeds it, puts out what the original puts out (LiftQuant, arXiv 
 section 3.4).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -61,9 +61,8 @@ def correct_block(
     Returns:
         The block with its scales (and signs) trained; as it was where training did not help.
     """
-    shared = {m: made.whitenings[group[0]] for group in made.groups for m in group}
     biases = {m: block.get_submodule(m.removeprefix(f"{name}.")).bias for m in made.matrices}
-    layers = tunable_layers(made.matrices, shared, biases, settings.signs)  # type: ignore[arg-type]
+    layers = _trainable(made, biases, settings.signs)  # type: ignore[arg-type]
     replace_layers(block, f"{name}.", layers)
     slow = [p for layer in layers.values() for n, p in layer.named_parameters() if n == "latent"]
     fast = {id(p): p for layer in layers.values() for p in layer.parameters()}
@@ -85,13 +84,26 @@ def correct_block(
             decay.step()
             if on_step:
                 on_step()
-    if _loss(staged, name, block, hidden, targets) >= before:
+    if not _loss(staged, name, block, hidden, targets) < before:  # or it is not a number
         return made
-    matrices = {m: layer.stored() for m, layer in layers.items()}
-    whitenings = {
-        group[0]: layers[group[0]].inputs.stored(shared[group[0]]) for group in made.groups
-    }
-    return replace(made, matrices=matrices, whitenings=whitenings)
+    trained = replace(
+        made,
+        matrices={m: layer.stored() for m, layer in layers.items()},
+        whitenings={
+            group[0]: layers[group[0]].inputs.stored(made.whitenings[group[0]])
+            for group in made.groups
+        },
+    )
+    # what counts is what is stored, rounded
+    replace_layers(block, f"{name}.", _trainable(trained, biases))  # type: ignore[arg-type]
+    return trained if _loss(staged, name, block, hidden, targets) < before else made
+
+
+def _trainable(
+    made: "QuantisedBlock", biases: Mapping[str, torch.Tensor | None], signs: float | None = None
+) -> dict[str, TunableLinear]:
+    shared = {m: made.whitenings[group[0]] for group in made.groups for m in group}
+    return tunable_layers(made.matrices, shared, biases, signs)
 
 
 def _loss(

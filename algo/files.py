@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
-def unfinished_name(path: Path) -> str:
-    """Pattern of the temporary files that `written_aside` may leave when it is killed."""
-    return f".{path.name}.*"
+def remove_unfinished(folder: Path) -> None:
+    """Remove what `written_aside`, or a folder named likewise, left when it was killed."""
+    for leftover in folder.glob(".*.*"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """From a model to a checkpoint: whiten, encode, pack, store, block by block, resumable."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock, dense
 from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.files import read_json, unfinished_name, write_json
+from algo.files import read_json, remove_unfinished, write_json
 from algo.matrix import Axis, quantise_matrix
 from algo.packing import stream_groups
 from algo.source import Source
@@ -122,8 +121,7 @@ class _Run:
         if (folder / UNFINISHED).exists():
             self._resume(read_json(folder / UNFINISHED))
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(unfinished_name(Path("*"))):  # of a run that was killed
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        remove_unfinished(folder)
         self._write()
 
     def _resume(self, saved: Any) -> None:

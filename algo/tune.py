@@ -19,10 +19,11 @@ from torch import nn
 from algo import checkpoint as store
 from algo.checkpoint import UNFINISHED, Checkpoint
 from algo.errors import LiftError
-from algo.files import read_json, write_json
+from algo.files import read_json, remove_unfinished, write_json
 from algo.layer import LiftLinear
 from algo.model import load_quantised
 from algo.precision import short_products
+from algo.source import load_config
 from algo.tunable import TunableLinear, tunable_layers
 
 _STATE = "training.safetensors"
@@ -55,7 +56,8 @@ class _Trainer:
     """The model with trainable layers, and the state of Adam, which a stopped run left behind."""
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, steps: int, rate: float) -> None:
-        self.model = load_quantised(checkpoint).requires_grad_(False)
+        # float32 whatever is carried over: so are what trainable layers put out
+        self.model = load_quantised(checkpoint).float().requires_grad_(False)
         lifted = {n: m for n, m in self.model.named_modules() if isinstance(m, LiftLinear)}
         self.layers: dict[str, TunableLinear] = tunable_layers(
             {n: m.matrix for n, m in lifted.items()},
@@ -87,7 +89,7 @@ class _Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         self._adam.step()
         self.done += 1
-        return float(loss)
+        return float(loss.detach())
 
     def save(self) -> None:
         tensors = {"done": torch.tensor(self.done)}
@@ -121,6 +123,16 @@ def _settings(checkpoint: Checkpoint, windows: torch.Tensor, tuning: Tuning) -> 
     }
 
 
+def _check_vocabulary(checkpoint: Checkpoint, original: nn.Module) -> None:
+    tokens = load_config(checkpoint.folder).vocab_size
+    known = original.config.vocab_size  # type: ignore[union-attr]
+    if known != tokens:
+        raise LiftError(
+            f"the original has {known} tokens, the checkpoint {tokens}: that is not the model it "
+            "was made from"
+        )
+
+
 def tune_checkpoint(
     checkpoint: Checkpoint,
     original: nn.Module,
@@ -144,11 +156,12 @@ def tune_checkpoint(
         on_progress: told the steps finished since the last call, and the divergence.
 
     Raises:
-        LiftError: the folder is taken, or training diverges.
+        LiftError: the folder is taken, the original is another model, or training diverges.
     """
     from algo.quantise import check_folder
 
     check_folder(folder)
+    _check_vocabulary(checkpoint, original)
     settings = _settings(checkpoint, windows, tuning)
     if (folder / UNFINISHED).exists() and read_json(folder / UNFINISHED) != settings:
         raise LiftError(
@@ -156,6 +169,7 @@ def tune_checkpoint(
             "choose another folder"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder)
     write_json(folder / UNFINISHED, settings)
     parts = torch.split(windows, tuning.batch)
     steps = tuning.epochs * len(parts)

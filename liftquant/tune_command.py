@@ -45,7 +45,7 @@ def tune(
     settings = Tuning(epochs=epochs, rate=rate)
     with progress("tuning") as meter:
         made = tune_checkpoint(
-            checkpoint, original, windows, tuned, settings, meter.start, meter.advance
+            checkpoint, original.float(), windows, tuned, settings, meter.start, meter.advance
         )
     summary = checkpoint_summary(made)
     if json:

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests: codes with random taps, a tiny model, the real one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # no test may wait for a network
@@ -12,6 +13,9 @@ import torch
 from hypothesis import settings
 
 from algo.code import LiftCode, block_shifts, sliding_shifts
+
+# tests run side by side, and the products of tiny models are too small to be shared
+torch.set_num_threads(1)
 
 settings.register_profile("liftquant", deadline=None, max_examples=30, print_blob=True)
 settings.load_profile("liftquant")
@@ -46,6 +50,14 @@ def random_bits(streams: int, n: int, seed: int) -> np.ndarray:
     bits[:1] = 0
     bits[1:2] = 1
     return bits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def exact_products() -> Iterator[None]:
+    """No result depends on what the processor can do; `test_precision` asks for short products."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("algo.precision.has_short_products", lambda: False)
+        yield
 
 
 CODES = {

@@ -7,8 +7,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from algo.checkpoint import Checkpoint, file_entry
+from algo.checkpoint import (
+    Checkpoint,
+    LayerEntry,
+    file_entry,
+    read_whitening,
+    save_tensors,
+    whitening_tensors,
+)
 from algo.errors import LiftError
+from algo.whitening import random_whitening
 
 
 def test_missing_directory_is_named(tmp_path: Path) -> None:
@@ -130,3 +138,51 @@ def test_tensors_of_another_shape_are_refused(copy: Path) -> None:
 def test_unknown_layer_is_named(finished: Path) -> None:
     with pytest.raises(LiftError, match="no quantised layer 'lm_head'"):
         Checkpoint(finished).matrix("lm_head")
+
+
+def entry(**changes: object) -> LayerEntry:
+    fields = {"shape": (8, 12), "axis": "in", "code": "LQ-1/1", "whitening": "in12", "file": "f"}
+    return LayerEntry.model_validate({**fields, **changes})
+
+
+def test_transforms_are_read_as_they_were_stored(tmp_path: Path) -> None:
+    plain, path = random_whitening(12, 1), tmp_path / "b.safetensors"
+    scales = torch.linspace(0.5, 2, 12).to(torch.bfloat16)
+    turns = (torch.full((3,), 0.1).to(torch.bfloat16), torch.full((6,), -0.2).to(torch.bfloat16))
+    whole = plain.with_turns(turns, scales)
+    save_tensors(path, {**whitening_tensors("a.q", whole), **whitening_tensors("a.o", plain)})
+    read = read_whitening(path, entry(pre="a.q", turns="a.q"), plain.left, plain.right)
+    assert torch.equal(read.left, whole.left)
+    assert torch.equal(read.right, whole.right)
+    assert torch.equal(read.pre, scales)
+    bare = read_whitening(path, entry(), plain.left, plain.right)
+    assert bare.pre is None
+    assert torch.equal(bare.left, plain.left)
+    scaled = read_whitening(path, entry(pre="a.q"), plain.left, plain.right)
+    assert torch.equal(scaled.pre, scales)
+    assert torch.equal(scaled.left, plain.left)
+
+
+def test_transforms_that_are_missing_or_do_not_fit_are_named(tmp_path: Path) -> None:
+    plain, path = random_whitening(12, 1), tmp_path / "b.safetensors"
+    save_tensors(path, {
+        "a.q.pre": torch.ones(11, dtype=torch.bfloat16),
+        "a.k.pre": torch.zeros(12, dtype=torch.bfloat16),
+        "a.o.turn_left": torch.zeros(4), "a.o.turn_right": torch.zeros(6),
+    })  # fmt: skip
+    for changes, message in (
+        ({"pre": "a.v"}, r"b.safetensors: .*a\.v\.pre"),
+        ({"pre": "a.q"}, r"b.safetensors, a.q: .* 12 inputs need bfloat16"),
+        ({"pre": "a.k"}, r"b.safetensors, a.k: .* the scales are corrupt"),
+        ({"turns": "a.o"}, r"b.safetensors, a.o: .* a factor of 3: 3 finite entries"),
+    ):
+        with pytest.raises(LiftError, match=message):
+            read_whitening(path, entry(**changes), plain.left, plain.right)
+
+
+def test_missing_input_scales_are_found_by_verify(copy: Path) -> None:
+    layers = json.loads((copy / "liftquant.json").read_text())["layers"]
+    layers["model.layers.0.mlp.up_proj"]["pre"] = "model.layers.0.mlp.gate_proj"
+    edit(copy, layers=layers)
+    with pytest.raises(LiftError, match=r"block-000.safetensors: .*gate_proj.pre"):
+        Checkpoint(copy).verify()

@@ -28,6 +28,7 @@ RECIPE = Recipe(CODES["LQ-3/1+5"], "out", 4, CALIBRATION, MIXED)
 CORRECTED = dataclasses.replace(
     RECIPE, calibration=dataclasses.replace(CALIBRATION, correction=Correction(1, 0.01, 0.01))
 )
+LEARNED = dataclasses.replace(RECIPE, calibration=dataclasses.replace(CALIBRATION, learned=True))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -103,15 +104,17 @@ def test_finished_blocks_are_not_made_again(
     assert made == ["model.layers.1"]
 
 
-def test_stopped_run_with_correction_ends_in_the_same_bytes(
-    tiny_llama: Path, calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quantise_model(open_source(str(tiny_llama)), CORRECTED, tmp_path / "whole")
+@pytest.mark.parametrize("recipe", [CORRECTED, LEARNED], ids=["correction", "learned"])
+def test_stopped_run_that_trains_ends_in_the_same_bytes(
+    tiny_llama: Path, calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe,
+) -> None:  # fmt: skip
+    quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "whole")
     with monkeypatch.context() as patch:
         interrupt(CalibratedBlocks, "quantise", 2, patch)
         with pytest.raises(KeyboardInterrupt):
-            quantise_model(open_source(str(tiny_llama)), CORRECTED, tmp_path / "parts")
-    quantise_model(open_source(str(tiny_llama)), CORRECTED, tmp_path / "parts")
+            quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "parts")
+    quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "parts").verify()
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
     first = "block-000.safetensors"
     assert (tmp_path / "whole" / first).read_bytes() != (calibrated / first).read_bytes()
@@ -166,6 +169,7 @@ OTHERS = {
     "drift": dataclasses.replace(CALIBRATION, drift=0.0),
     "damping": dataclasses.replace(CALIBRATION, damping=0.02),
     "correction": dataclasses.replace(CALIBRATION, correction=Correction()),
+    "learned": LEARNED.calibration,
     "none": None,
 }
 
