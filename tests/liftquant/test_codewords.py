@@ -43,5 +43,10 @@ def test_extreme_and_random_words_on_all_three(name: str, tmp_path: Path) -> Non
     settings = Settings(lanes=3, seed=7)
     check = check_layer(name, matrix, settings, tmp_path)
     assert check.passed, check
-    sums = np.tile(code.taps.astype(np.int64).sum(1), matrix.groups)[:weights]
-    assert np.array_equal(matrix.accumulators()[:2], [-sums, sums])
+    bits_only = code.taps[:, : code.lifted + code.overlap].astype(np.int64).sum(1)
+    parities = code.taps[:, code.lifted + code.overlap :].astype(np.int64)
+    odd = [mask.bit_count() % 2 for mask in code.parities]  # an even mask is +1 for all zeros too
+    zeros = -bits_only + (parities * np.where(odd, -1, 1)).sum(1)
+    ones = bits_only + parities.sum(1)
+    wanted = [np.tile(row, matrix.groups)[:weights] for row in (zeros, ones)]
+    assert np.array_equal(matrix.accumulators()[:2], wanted)

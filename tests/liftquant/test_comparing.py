@@ -69,10 +69,10 @@ def test_failures_are_listed_and_the_rest_goes_on(
 
 
 def test_size_without_a_code_is_listed(task: Task, tmp_path: Path) -> None:
-    run = _carried_out(task, tmp_path, [2.55], [])
+    run = _carried_out(task, tmp_path, [5.0], [])
     (missing,) = run.result().missing
-    assert (missing.peer, missing.label) == (OURS, "2.55 bits")
-    assert "no shipped code has 2.55 bits" in missing.reason
+    assert (missing.peer, missing.label) == (OURS, "5 bits")
+    assert "5 bits per weight are outside what the shipped codes" in missing.reason
 
 
 def test_peer_that_is_not_installed_is_listed(
