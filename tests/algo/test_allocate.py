@@ -167,3 +167,10 @@ def test_rates_out_of_reach_are_refused(bits: float) -> None:
 def test_streams_too_short_for_a_code_are_refused() -> None:
     with pytest.raises(LiftError, match="3 weights is too narrow for LQ-12/5"):
         stored_bits((3, 40), CODES["LQ-12/5+9"], "out")
+
+
+def test_layer_too_narrow_for_a_code_on_offer_is_named() -> None:
+    groups, shapes = problem([((64, 64), 1.0), ((3, 64), 1.0)])
+    narrow = [*OFFERED, shipped(CODES["LQ-12/5+9"], 0.04)]
+    with pytest.raises(LiftError, match=r"layer 1.a \(3x64\): a stream of 3 weights is too narrow"):
+        allocate(groups, shapes, narrow, "out", 2.0)
