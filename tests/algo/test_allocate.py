@@ -143,6 +143,15 @@ def test_layers_that_do_not_matter_get_the_fewest_bits() -> None:
     assert codes["1.a"].rate == 2.0
 
 
+def test_what_is_left_goes_to_a_group_that_it_is_enough_for() -> None:
+    """The large group comes first but its step does not fit; those of the small one do."""
+    groups, shapes = problem([((320, 320), 1e4), ((32, 32), 1.0)])
+    shapes["1.b"] = shapes["1.a"] = (32, 32)
+    codes = allocate(groups, shapes, OFFERED, "in", 1.6)
+    assert codes["0.a"].rate == 1.5
+    assert codes["1.a"].rate == 3.0
+
+
 def test_best_of_the_codes_of_one_rate_is_taken() -> None:
     better = shipped(random_code(2, 1, 6, seed=7), 0.07)
     groups, shapes = problem([((64, 64), 1.0)])
