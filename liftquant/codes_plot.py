@@ -1,5 +1,6 @@
 """``liftquant codes plot``: every code, what it is compared with, and the bound, in one picture."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ _CITED = [
     ("LQ-32/16", 2.0, 0.082, "LiftQuant, arXiv 2606.04050"),
     ("E8P", 2.0, 0.089, "QuIP#, arXiv 2402.04396; measured on N(0, 1)"),
 ]
+_NEAR = 2.0  # dB shown in the lower panel; integers are farther off, and labelled in the upper
 _STYLE = {  # family: colour, marker
     "window 8": ("#9ecae1", "v"),
     "window 12": ("#4292c6", "s"),
@@ -68,6 +70,15 @@ def plot_data() -> dict[str, list[dict[str, Any]]]:
     }
 
 
+def _broken(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The points with a gap wherever rates between two of them are missing."""
+    nothing = dict.fromkeys(("rate", "mse", "gap_db"), float("nan"))
+    out = points[:1]
+    for before, point in pairwise(points):
+        out += [point] if point["rate"] - before["rate"] < 0.15 else [nothing, point]
+    return out
+
+
 def draw(families: dict[str, list[dict[str, Any]]], path: Path, kind: str) -> None:
     """Draw MSE and gap against rate; `kind` is svg or png. The same data give the same file."""
     import matplotlib as mpl
@@ -86,26 +97,29 @@ def draw(families: dict[str, list[dict[str, Any]]], path: Path, kind: str) -> No
                 "color": colour,
                 "label": name,
             }
-            rates = [p["rate"] for p in points]
-            upper.plot(rates, [p["mse"] for p in points], **look)
-            lower.plot(rates, [p["gap_db"] for p in points], **look)
+            line = _broken(points)
+            upper.plot([p["rate"] for p in line], [p["mse"] for p in line], **look)
+            lower.plot([p["rate"] for p in line], [p["gap_db"] for p in line], **look)
             for p in [] if look["linestyle"] else points:
-                place = (p["rate"], p["gap_db"])
-                lower.annotate(
-                    p["name"], place, (7, 0), textcoords="offset points", va="center", color=colour
-                )
+                axes, key = (lower, "gap_db") if p["gap_db"] < _NEAR else (upper, "mse")
+                left = name == "cited"  # at 2 bits, where a block code's label takes the right
+                axes.annotate(
+                    p["name"], (p["rate"], p[key]), (-8 if left else 8, 0), va="center",
+                    ha="right" if left else "left", textcoords="offset points", color=colour,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+                )  # fmt: skip
         every = [p["rate"] for points in families.values() for p in points]
         ends = [min(every), max(every)]
         upper.plot(ends, [4.0**-rate for rate in ends], "--", color="black", label="bound")
         lower.axhline(0, linestyle="--", color="black", label="bound")
         upper.set(yscale="log", ylabel="MSE on N(0, 1)")
         lower.set(xlabel="bits per weight", ylabel="dB over Shannon's bound 2^(-2 bits)")
-        lower.set_ylim(bottom=0)
-        lower.set_yticks([k / 4 for k in range(int(4 * lower.get_ylim()[1]) + 1)])
+        lower.set_ylim(0, _NEAR)
+        lower.set_yticks([k / 4 for k in range(int(4 * _NEAR) + 1)])
         lower.set_xticks([k / 4 for k in range(int(4 * ends[0]), int(4 * ends[1]) + 1)])
         for axes in (upper, lower):
             axes.grid(color="#dddddd")
-        lower.legend(loc="upper left", ncols=2)
+        upper.legend(loc="upper right", ncols=2)
         metadata = {"Date": None} if kind == "svg" else None  # PNG files hold no date
         figure.savefig(path, format=kind, dpi=120, metadata=metadata)
 

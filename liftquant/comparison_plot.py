@@ -103,7 +103,7 @@ def plot(comparison: Comparison, folder: Path) -> None:
         ).draw(right, comparison.entries)  # fmt: skip
         left.axhline(original, color="black", linewidth=0.8, linestyle="--")
         left.annotate(
-            "original", (0.995, original), xycoords=("axes fraction", "data"), ha="right",
+            "original", (0.005, original), xycoords=("axes fraction", "data"), ha="left",
             xytext=(0, 3), textcoords="offset points", fontsize=8,
         )  # fmt: skip
         left.legend(frameon=False)

@@ -10,7 +10,7 @@ from liftquant.peer_rtn import round_groups, settings
     bits=st.integers(2, 4),
     group=st.integers(1, 40),
     columns=st.integers(1, 70),
-    seed=st.integers(0),
+    seed=st.integers(0, 2**60),
 )
 def test_rounding_is_to_the_nearest_of_the_grid(
     bits: int, group: int, columns: int, seed: int
