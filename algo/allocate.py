@@ -35,6 +35,13 @@ def stored_bits(shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
     return streams * stream_words(stream_groups(weights, code), code) * WORD
 
 
+def _layer_bits(layer: str, shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
+    try:
+        return stored_bits(shape, code, axis)
+    except LiftError as error:
+        raise LiftError(f"layer {layer} ({shape[0]}x{shape[1]}): {error}") from None
+
+
 def _hull(choices: list[_Choice]) -> list[_Choice]:
     """The lower convex hull of loss over bits, from the fewest bits on."""
     hull: list[_Choice] = []
@@ -78,7 +85,7 @@ def allocate(
     choices = [
         _hull([
             _Choice(
-                sum(stored_bits(shapes[layer], c.code, axis) for layer in group.layers),
+                sum(_layer_bits(layer, shapes[layer], c.code, axis) for layer in group.layers),
                 group.sensitivity * c.mse,
                 c.code,
             )

@@ -72,6 +72,7 @@ CODES = {
     "LQ-5/2+4": random_code(5, 2, 7),
     "LQ-12/5+9": random_code(12, 5, 12),
     "LQ-2/1+6^3": random_code(2, 1, 8, parities=(0b11, 0b1000001, 0b10110000)),
+    "LQ-5/2+4^2": random_code(5, 2, 7, parities=(0b11, 0b1100001)),
 }
 
 

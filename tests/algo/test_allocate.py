@@ -143,6 +143,15 @@ def test_layers_that_do_not_matter_get_the_fewest_bits() -> None:
     assert codes["1.a"].rate == 2.0
 
 
+def test_what_is_left_goes_to_a_group_that_it_is_enough_for() -> None:
+    """The large group comes first but its step does not fit; those of the small one do."""
+    groups, shapes = problem([((320, 320), 1e4), ((32, 32), 1.0)])
+    shapes["1.b"] = shapes["1.a"] = (32, 32)
+    codes = allocate(groups, shapes, OFFERED, "in", 1.6)
+    assert codes["0.a"].rate == 1.5
+    assert codes["1.a"].rate == 3.0
+
+
 def test_best_of_the_codes_of_one_rate_is_taken() -> None:
     better = shipped(random_code(2, 1, 6, seed=7), 0.07)
     groups, shapes = problem([((64, 64), 1.0)])
@@ -167,3 +176,10 @@ def test_rates_out_of_reach_are_refused(bits: float) -> None:
 def test_streams_too_short_for_a_code_are_refused() -> None:
     with pytest.raises(LiftError, match="3 weights is too narrow for LQ-12/5"):
         stored_bits((3, 40), CODES["LQ-12/5+9"], "out")
+
+
+def test_layer_too_narrow_for_a_code_on_offer_is_named() -> None:
+    groups, shapes = problem([((64, 64), 1.0), ((3, 64), 1.0)])
+    narrow = [*OFFERED, shipped(CODES["LQ-12/5+9"], 0.04)]
+    with pytest.raises(LiftError, match=r"layer 1.a \(3x64\): a stream of 3 weights is too narrow"):
+        allocate(groups, shapes, narrow, "out", 2.0)

@@ -109,6 +109,28 @@ def test_making_drift_good_brings_outputs_nearer_to_the_original(tiny_llama: Pat
     assert miss(0.5) < miss(0.0)
 
 
+def test_drift_is_measured_against_the_original_model(tiny_llama: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    source, layer = open_source(str(tiny_llama)), "model.layers.1.self_attn.q_proj"
+    blocks = blocks_for(source, CALIBRATION)
+    codes = dict.fromkeys(source.linears, CODES["LQ-1/1"])
+    blocks.quantise("model.layers.0", codes, "out", None)
+    second = blocks._staged.load("model.layers.1")
+    found = blocks._moments("model.layers.1", second, second, layer)
+    model, seen = AutoModelForCausalLM.from_pretrained(tiny_llama).eval(), []
+    model.get_submodule(layer).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.no_grad():
+        model(WINDOWS)
+        parts = [blocks._staged.layer_inputs("model.layers.1", second, layer, h)
+                 for h in blocks._hidden]  # fmt: skip
+    x, x0 = torch.cat(parts).double(), seen[0].flatten(0, 1).double()
+    assert float((x0 - x).square().mean()) > 1e-4
+    assert found.tokens == len(x) == WINDOWS.numel()
+    torch.testing.assert_close(found.hessian, x.T @ x / len(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.drift, (x0 - x).T @ x / len(x), rtol=1e-4, atol=1e-5)
+
+
 def test_layers_of_one_input_share_a_transform(
     done: tuple[CalibratedBlocks, list[QuantisedBlock]],
 ) -> None:

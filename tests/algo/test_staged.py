@@ -57,6 +57,27 @@ def test_models_of_other_kinds_run_too(tmp_path: Path, overrides: dict[str, obje
         torch.testing.assert_close(logits, expected(WINDOWS).logits, rtol=1e-5, atol=1e-5)
 
 
+def test_every_block_is_called_as_in_the_model(tmp_path: Path) -> None:
+    """One block sees the whole context, the other a window of it: their masks differ."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=96, hidden_size=48, intermediate_size=80, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, use_sliding_window=True, sliding_window=3,
+        layer_types=["full_attention", "sliding_attention"],
+    )  # fmt: skip
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path)
+    made, expected = staged(tmp_path), whole(tmp_path)
+    with torch.no_grad():
+        for index, state in enumerate(made.inputs):
+            for name in made.blocks:
+                state = made.run(name, made.load(name), state)  # noqa: PLW2901
+            logits = made.head(index, state)
+            part = torch.split(WINDOWS, 2)[index]
+            torch.testing.assert_close(logits, expected(part).logits, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("leaf", ["self_attn.k_proj", "self_attn.o_proj", "mlp.down_proj"])
 def test_layer_inputs_are_what_the_layer_sees(tiny_llama: Path, leaf: str) -> None:
     made, model, seen = staged(tiny_llama), whole(tiny_llama), []

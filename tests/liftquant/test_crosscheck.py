@@ -9,6 +9,7 @@ import torch
 import algo.decode
 import gpu.interpret
 import hw.decoder
+from algo.calibrated import Calibration
 from algo.checkpoint import Checkpoint
 from algo.code import LiftCode
 from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
@@ -17,7 +18,7 @@ from algo.shipped import load_code
 from algo.source import open_source
 from liftquant.cli import run
 from liftquant.crosschecking import Difference, Settings, check_layer, crosscheck
-from tests.conftest import CODES
+from tests.conftest import CODES, random_code
 
 AMARANTH = Settings(simulator="amaranth", lanes=2, seed=9)
 
@@ -40,6 +41,30 @@ def test_all_three_agree(name: str, axis: Axis, tmp_path: Path) -> None:
 def test_parity_taps_agree_too(tmp_path: Path) -> None:
     matrix = gaussian_matrix(CODES["LQ-2/1+6^3"], "out")
     assert check_layer("layer", matrix, AMARANTH, tmp_path).passed
+
+
+# 1.5, 2.67 and 4 bits per weight
+MIXED = {
+    "model.layers.0.self_attn.k_proj": random_code(3, 2, 8, seed=1, parities=(0b101, 0b11000010)),
+    "model.layers.1.mlp.down_proj": random_code(8, 3, 9, seed=2),
+    "model.layers.1.self_attn.o_proj": random_code(4, 1, 8, seed=3, parities=(0b10010001,)),
+}
+
+
+@pytest.mark.parametrize(("axis", "layers"), [("out", [0, 1]), ("in", [2])])
+def test_calibrated_layers_of_many_rates_agree_in_verilator(
+    tiny_llama: Path, tmp_path: Path, axis: Axis, layers: list[int]
+) -> None:
+    windows = torch.arange(64).reshape(2, 32) % 96
+    recipe = Recipe(CODES["LQ-3/1+5"], axis, 0, Calibration(windows), MIXED)
+    made = quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "out")
+    names = [list(MIXED)[i] for i in layers]
+    checks = crosscheck(made, names, Settings(lanes=1, seed=2))
+    for name, check in zip(names, checks, strict=True):
+        assert check.passed, check
+        assert (check.layer, check.code, check.axis) == (name, MIXED[name].name, axis)
+        assert check.words == made.matrix(name).words.size
+        assert check.cycles > check.weights / MIXED[name].group
 
 
 def with_one_tap_changed(code: LiftCode) -> LiftCode:
