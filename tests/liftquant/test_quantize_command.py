@@ -84,6 +84,19 @@ def test_options_reach_the_checkpoint(
     assert same == (base == options)
 
 
+def test_rate_follows_from_the_memory_there_is(
+    reading_llama: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--window", 8, "--calib", text, *SHORT, "--context", 64]
+    status, _, err = quantize(capsys, reading_llama, tmp_path / "a", "--fit", "24GiB", *options)
+    assert status == 0, err
+    assert "4 bits per weight fit 24GiB with a context of 64" in err
+    assert {code.rate for code in Checkpoint(tmp_path / "a").codes.values()} == {4.0}
+    status, _, err = quantize(capsys, reading_llama, tmp_path / "b", "--fit", "1MiB", *options)
+    assert (status, "at 1.5 bits the model takes" in err) == (2, True)
+    assert not (tmp_path / "b").exists()
+
+
 def test_builtin_text_is_the_default(
     reading_llama: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
