@@ -94,9 +94,7 @@ def summary_table(summary: Summary) -> Table:
         each = sorted(kind.bits_per_weight for kind in kinds)
         mean = sum(kind.bits_per_weight * kind.layers for kind in kinds) / count
         code = kinds[0].code if len(kinds) == 1 else f"{len(kinds)} codes"
-        spread = (
-            f"{mean:.3f}" if len(kinds) == 1 else f"{each[0]:.3f} to {each[-1]:.3f}, {mean:.3f}"
-        )
+        spread = "" if len(kinds) == 1 else f"{each[0]:.3f} to {each[-1]:.3f}, mean "
         table.add_row(f"{rows}x{columns}", axis, code, str(count), f"{spread}{mean:.3f}")
     table.add_row("all", "", "", str(summary.layers), f"{summary.bits_per_weight:.3f}")
     parts = ", ".join(f"{kind} {size:,}" for kind, size in summary.bytes.items())
