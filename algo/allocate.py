@@ -6,13 +6,14 @@ the lower convex hull of every group, are the best there is (Everett 1963) up to
 """
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.matrix import Axis
-from algo.packing import WORD, stream_groups, stream_words
+from algo.matrix import Axis, layer_word_shape
+from algo.packing import WORD
 from algo.sensitivity import InputGroup
 from algo.shipped import ShippedCode
 
@@ -24,22 +25,9 @@ class _Choice:
     code: LiftCode
 
 
-def stored_bits(shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
-    """Bits of a layer's packed words, padding included.
-
-    Raises:
-        LiftError: the streams are too short for the code.
-    """
-    rows, columns = shape
-    streams, weights = (rows, columns) if axis == "in" else (columns, rows)
-    return streams * stream_words(stream_groups(weights, code), code) * WORD
-
-
-def _layer_bits(layer: str, shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
-    try:
-        return stored_bits(shape, code, axis)
-    except LiftError as error:
-        raise LiftError(f"layer {layer} ({shape[0]}x{shape[1]}): {error}") from None
+def _stored_bits(layer: str, shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
+    """Bits of a layer's packed words, padding included."""
+    return math.prod(layer_word_shape(layer, shape, code, axis)) * WORD
 
 
 def _hull(choices: list[_Choice]) -> list[_Choice]:
@@ -85,7 +73,7 @@ def allocate(
     choices = [
         _hull([
             _Choice(
-                sum(_layer_bits(layer, shapes[layer], c.code, axis) for layer in group.layers),
+                sum(_stored_bits(layer, shapes[layer], c.code, axis) for layer in group.layers),
                 group.sensitivity * c.mse,
                 c.code,
             )
@@ -120,7 +108,7 @@ def uniform_bits(
 ) -> float:
     """Bits of all layers' words at one rate; between two codes' rates, in proportion."""
     totals = sorted(
-        (c.code.rate, sum(stored_bits(shape, c.code, axis) for shape in shapes.values()))
+        (c.code.rate, sum(_stored_bits(n, shape, c.code, axis) for n, shape in shapes.items()))
         for c in codes
     )
     below = [t for t in totals if t[0] <= bits + 1e-9]

@@ -7,7 +7,6 @@ the output it had in the original model, as far as its drifted input can still g
 """
 
 import copy
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +19,7 @@ from torch import nn
 from algo.code import LiftCode
 from algo.correct import Correction, correct_block
 from algo.errors import LiftError
+from algo.evaluate import windows_digest
 from algo.feedback import DAMPING, damped, proxy_error, quantise_with_feedback
 from algo.learn_whitening import learn_whitening
 from algo.matrix import Axis, PackedMatrix
@@ -54,10 +54,8 @@ class Calibration:
 
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values; windows by their hash."""
-        tokens = hashlib.sha256(self.windows.numpy().tobytes()).hexdigest()
         return {
-            "windows": tokens,
-            "shape": list(self.windows.shape),
+            "windows": windows_digest(self.windows),
             "scaling": self.scaling,
             "learned": self.learned,
             "drift": self.drift,
@@ -74,7 +72,8 @@ class QuantisedBlock:
         matrices: by layer.
         groups: layers that share an input, in the order of the forward pass.
         whitenings: by the first layer of a group.
-        errors: relative proxy error ``tr(D H D^T) / tr(W H W^T)``, by layer; empty if replayed.
+        errors: relative proxy error ``tr(D H D^T) / tr(W H W^T)``, by layer; empty
+            without calibration.
     """
 
     matrices: Mapping[str, PackedMatrix]
@@ -116,6 +115,30 @@ class Moments:
         """``tr(D H D^T) / tr(W H W^T)``."""
         size = proxy_error(weight.numpy(), self.hessian.numpy())
         return proxy_error(error.numpy(), self.hessian.numpy()) / size if size else 0.0
+
+
+def scaled_whitening(
+    moments: Moments, weights: torch.Tensor, scaling: float, rotation: Callable[[int], Whitening]
+) -> Whitening:
+    """The rotation for an input, with input scales.
+
+    Args:
+        moments: of the input.
+        weights: of all layers that read it, float64 ``(rows, n)``.
+        scaling: power of the input scales.
+        rotation: the rotation for a number of inputs.
+    """
+    columns = weights.square().mean(dim=0)
+    scales = input_scales(moments.hessian.diagonal(), columns, scaling)
+    plain = rotation(len(scales))
+    return Whitening(plain.left, plain.right, scales)
+
+
+def _put(block: nn.Module, name: str, dense: Mapping[str, torch.Tensor]) -> None:
+    """Give layers of the block `name` other weights."""
+    for layer, weight in dense.items():
+        module = block.get_submodule(layer.removeprefix(f"{name}."))
+        module.weight = nn.Parameter(weight, requires_grad=False)
 
 
 class CalibratedBlocks:
@@ -166,10 +189,10 @@ class CalibratedBlocks:
 
             with ThreadPoolExecutor(default_workers()) as pool:
                 made = dict(zip(members, pool.map(one, members), strict=True))
-            for layer, matrix in made.items():
-                dense = dense_weight(matrix, whitening)
-                errors[layer] = moments.relative_error(dense.double() - real[layer], real[layer])
-                modules[layer].weight = nn.Parameter(dense, requires_grad=False)
+            dense = {layer: dense_weight(matrix, whitening) for layer, matrix in made.items()}
+            for layer, weight in dense.items():
+                errors[layer] = moments.relative_error(weight.double() - real[layer], real[layer])
+            _put(block, name, dense)
             matrices |= made
         nearest = QuantisedBlock(matrices, groups, whitenings, errors)
         return self._corrected(name, block, original, nearest)
@@ -188,10 +211,7 @@ class CalibratedBlocks:
             )
             for group in made.groups:
                 whitening = made.whitenings[group[0]]
-                for layer in group:
-                    dense = dense_weight(made.matrices[layer], whitening)
-                    module = block.get_submodule(layer.removeprefix(f"{name}."))
-                    module.weight = nn.Parameter(dense, requires_grad=False)
+                _put(block, name, {m: dense_weight(made.matrices[m], whitening) for m in group})
         self._advance(name, block, original)
         return made
 
@@ -215,9 +235,7 @@ class CalibratedBlocks:
         """Carry the text through a block quantised before, given its dequantised weights."""
         original = self._staged.load(name)
         block = copy.deepcopy(original)
-        for layer, weight in dense.items():
-            module = block.get_submodule(layer.removeprefix(f"{name}."))
-            module.weight = nn.Parameter(weight, requires_grad=False)
+        _put(block, name, dense)
         self._advance(name, block, original)
 
     def _moments(self, name: str, block: nn.Module, original: nn.Module, layer: str) -> Moments:
@@ -239,13 +257,7 @@ class CalibratedBlocks:
 
     def _whitening(self, moments: Moments, weights: Iterable[torch.Tensor]) -> Whitening:
         stacked = torch.cat(list(weights))
-        scales = input_scales(
-            moments.hessian.diagonal(),
-            stacked.square().mean(dim=0),
-            self._calibration.scaling,
-        )
-        rotation = self._factors(len(scales))
-        plain = Whitening(rotation.left, rotation.right, scales)
+        plain = scaled_whitening(moments, stacked, self._calibration.scaling, self._factors)
         if not self._calibration.learned:
             return plain
         return learn_whitening(plain, moments.hessian, stacked, self._calibration.damping)

@@ -204,7 +204,7 @@ class Checkpoint:
         if not (folder / MANIFEST).is_file():
             raise LiftError(
                 f"{folder} holds no {MANIFEST}: not a checkpoint, or an unfinished one "
-                "(run the same `liftquant quantize` again to complete it)"
+                "(run the command that began it again to complete it)"
             )
         fields = read_json(folder / MANIFEST)
         if not isinstance(fields, dict) or fields.get("format") != FORMAT:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from algo.layer import replace_layers
 from algo.staged import Hidden, StagedModel
 from algo.tunable import TunableLinear, tunable_layers
 
@@ -32,13 +33,6 @@ class Correction:
     epochs: int = 2
     rate: float = 2e-3
     signs: float | None = None
-
-
-def replace_layers(block: nn.Module, prefix: str, layers: dict[str, TunableLinear]) -> None:
-    """Put trainable layers in the place of a block's linear layers."""
-    for name, layer in layers.items():
-        parent, _, leaf = name.removeprefix(prefix).rpartition(".")
-        setattr(block.get_submodule(parent), leaf, layer)
 
 
 def correct_block(
@@ -63,7 +57,7 @@ def correct_block(
     """
     biases = {m: block.get_submodule(m.removeprefix(f"{name}.")).bias for m in made.matrices}
     layers = _trainable(made, biases, settings.signs)  # type: ignore[arg-type]
-    replace_layers(block, f"{name}.", layers)
+    replace_layers(block, _inside(name, layers))
     slow = [p for layer in layers.values() for n, p in layer.named_parameters() if n == "latent"]
     fast = {id(p): p for layer in layers.values() for p in layer.parameters()}
     for p in slow:
@@ -95,8 +89,14 @@ def correct_block(
         },
     )
     # what counts is what is stored, rounded
-    replace_layers(block, f"{name}.", _trainable(trained, biases))  # type: ignore[arg-type]
+    stored = _trainable(trained, biases)  # type: ignore[arg-type]
+    replace_layers(block, _inside(name, stored))
     return trained if _loss(staged, name, block, hidden, targets) < before else made
+
+
+def _inside(name: str, layers: Mapping[str, TunableLinear]) -> dict[str, TunableLinear]:
+    """Layers of a block under the names they have in it."""
+    return {layer.removeprefix(f"{name}."): module for layer, module in layers.items()}
 
 
 def _trainable(

@@ -7,6 +7,7 @@ first is predicted once, and from at least `context - stride` tokens before it (
 window from as many as there are).
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -61,6 +62,13 @@ def _check_stride(context: int, stride: int) -> None:
         raise LiftError(
             f"a stride of {stride} tokens does not fit windows of {context}; use 1 to {context}"
         )
+
+
+def windows_digest(windows: torch.Tensor) -> str:
+    """Hex SHA-256 of tokens and their shape: what resumed runs compare."""
+    return hashlib.sha256(
+        f"{tuple(windows.shape)}".encode() + windows.numpy().tobytes()
+    ).hexdigest()
 
 
 def token_windows(

@@ -9,15 +9,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 
 from algo.checkpoint import CARRIED, WHITENING
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.matrix import SCALE_BITS, Axis
-from algo.packing import WORD, stream_groups, stream_words
+from algo.matrix import SCALE_BITS, Axis, layer_word_shape, word_shape
+from algo.packing import WORD
 from algo.quantise import block_files, whitening_key
 from algo.whitening import factor_sizes
 
@@ -78,18 +77,6 @@ class Footprint:
         return self.words + self.scales + self.whitening + self.carried + self.headers
 
 
-@lru_cache(maxsize=4096)
-def word_shape(shape: tuple[int, int], code: LiftCode, axis: Axis) -> tuple[int, int]:
-    """``(streams, words)`` of a layer of shape ``(rows, columns)``.
-
-    Raises:
-        LiftError: its streams are too short for the code.
-    """
-    rows, columns = shape
-    streams, weights = (rows, columns) if axis == "in" else (columns, rows)
-    return streams, stream_words(stream_groups(weights, code), code)
-
-
 def word_bytes(shape: tuple[int, int], code: LiftCode, axis: Axis) -> int:
     """Bytes of a layer's packed words, the streams' padding included."""
     return math.prod(word_shape(shape, code, axis)) * WORD // 8
@@ -103,7 +90,7 @@ def scale_bytes(shape: tuple[int, int]) -> int:
 def layer_tensors(name: str, shape: tuple[int, int], code: LiftCode, axis: Axis) -> Tensors:
     """What one layer is stored as."""
     return {
-        f"{name}.words": TensorShape(word_shape(shape, code, axis), torch.uint32),
+        f"{name}.words": TensorShape(layer_word_shape(name, shape, code, axis), torch.uint32),
         f"{name}.scales": TensorShape(shape[:1], torch.bfloat16),
     }
 
@@ -195,11 +182,7 @@ def checkpoint_footprint(
     for file, block in block_files(list(linears)).items():
         files[file] = {}
         for name in block:
-            try:
-                files[file] |= layer_tensors(name, linears[name], codes[name], layout.axis)
-            except LiftError as error:
-                rows, columns = linears[name]
-                raise LiftError(f"layer {name} ({rows}x{columns}): {error}") from None
+            files[file] |= layer_tensors(name, linears[name], codes[name], layout.axis)
         if layout.input_scales:
             files[file] |= input_scale_tensors({name: linears[name] for name in block})
     files[WHITENING] = transform_tensors(linears)

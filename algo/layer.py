@@ -1,5 +1,7 @@
 """A linear layer that keeps its weights packed."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -70,3 +72,10 @@ class LiftLinear(nn.Module):
     def extra_repr(self) -> str:
         m = self.matrix
         return f"{self.in_features}, {self.out_features}, {m.code.name}, axis={m.axis}"
+
+
+def replace_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """Put modules in the place of those that have their names in `model`."""
+    for name, layer in layers.items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer)

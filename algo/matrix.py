@@ -8,6 +8,7 @@ rounds.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, get_args
 
 import numpy as np
@@ -24,6 +25,28 @@ Axis = Literal["in", "out"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 SCALE_BITS = 16
 _LARGEST_SCALE = 1e30  # far above any weight, and its products stay finite in float32
+
+
+@lru_cache(maxsize=4096)
+def word_shape(shape: tuple[int, int], code: LiftCode, axis: Axis) -> tuple[int, int]:
+    """``(streams, words)`` of the packed words of a matrix of `shape` ``(rows, columns)``.
+
+    Raises:
+        LiftError: its streams are too short for the code.
+    """
+    rows, columns = shape
+    streams, weights = (rows, columns) if axis == "in" else (columns, rows)
+    return streams, stream_words(stream_groups(weights, code), code)
+
+
+def layer_word_shape(
+    name: str, shape: tuple[int, int], code: LiftCode, axis: Axis
+) -> tuple[int, int]:
+    """`word_shape` of a layer, whose name the error tells."""
+    try:
+        return word_shape(shape, code, axis)
+    except LiftError as error:
+        raise LiftError(f"layer {name} ({shape[0]}x{shape[1]}): {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +73,7 @@ class PackedMatrix:
             raise LiftError(f"axis {self.axis!r} is none of {', '.join(AXES)}")
         if min(self.shape) < 1:
             raise LiftError(f"a matrix of shape {self.shape} holds no weights")
-        expected = (self.streams, stream_words(self.groups, self.code))
+        expected = word_shape(self.shape, self.code, self.axis)
         if self.words.dtype != np.uint32 or self.words.shape != expected:
             raise LiftError(
                 f"packed words are {self.words.dtype} of shape {self.words.shape}; a "

@@ -9,7 +9,7 @@ from torch import nn
 from algo.activations import Digits
 from algo.checkpoint import CARRIED, MANIFEST, UNFINISHED, Checkpoint
 from algo.errors import LiftError
-from algo.layer import LiftLinear
+from algo.layer import LiftLinear, replace_layers
 from algo.source import Source, empty_model, load_config, open_source
 
 
@@ -40,12 +40,14 @@ def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.M
     model = empty_model(load_config(checkpoint.folder))
     carried = checkpoint.tensors(CARRIED)
     whitenings = checkpoint.whitenings()
-    for name in checkpoint.manifest.layers:
-        parent, _, leaf = name.rpartition(".")
-        # the layer takes its bias with it, out of what is loaded into the rest of the model
-        bias = carried.pop(f"{name}.bias", None)
-        layer = LiftLinear(checkpoint.matrix(name), whitenings[name], bias, digits)
-        setattr(model.get_submodule(parent), leaf, layer)
+    # a layer takes its bias with it, out of what is loaded into the rest of the model
+    layers = {
+        name: LiftLinear(
+            checkpoint.matrix(name), whitenings[name], carried.pop(f"{name}.bias", None), digits
+        )
+        for name in checkpoint.manifest.layers
+    }
+    replace_layers(model, layers)
     return _filled(model, carried, str(checkpoint.folder))
 
 

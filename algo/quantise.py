@@ -13,9 +13,8 @@ from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock, dense
 from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.files import read_json, remove_unfinished, write_json
-from algo.matrix import Axis, quantise_matrix
-from algo.packing import stream_groups
+from algo.matrix import Axis, layer_word_shape, quantise_matrix
+from algo.resuming import begin, note
 from algo.source import Source
 from algo.staged import StagedModel, block_of, blocks_of
 from algo.whitening import Whitening, random_whitening
@@ -71,10 +70,7 @@ def _check_layers(source: Source, recipe: Recipe) -> dict[str, tuple[int, int]]:
     shapes = {}
     for name, weight in source.linear_weights():
         rows, columns = weight.shape
-        try:
-            stream_groups(columns if recipe.axis == "in" else rows, recipe.code_of(name))
-        except LiftError as error:
-            raise LiftError(f"layer {name} ({rows}x{columns}): {error}") from None
+        layer_word_shape(name, (rows, columns), recipe.code_of(name), recipe.axis)
         if not bool(torch.isfinite(weight).all()):
             row, column = (~torch.isfinite(weight)).nonzero()[0].tolist()
             raise LiftError(
@@ -100,41 +96,18 @@ def _used_codes(recipe: Recipe, layers: list[str]) -> dict[str, LiftCode]:
     return codes
 
 
-def check_folder(folder: Path) -> None:
-    """Raise LiftError where a checkpoint cannot be written, or an unfinished one resumed."""
-    if (folder / checkpoint.MANIFEST).exists():
-        raise LiftError(f"{folder} holds a finished checkpoint; choose another folder or remove it")
-    if folder.exists() and not folder.is_dir():
-        raise LiftError(f"{folder} is a file; choose another name for the folder")
-    if folder.exists() and not (folder / UNFINISHED).exists() and any(folder.iterdir()):
-        raise LiftError(f"{folder} exists and is not empty; choose another folder")
-
-
 class _Run:
     """The unfinished checkpoint: its settings, and what is known of the layers finished so far."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
-        check_folder(folder)
         self.folder = folder
-        self.layers: dict[str, LayerEntry] = {}
         self._settings = settings
-        if (folder / UNFINISHED).exists():
-            self._resume(read_json(folder / UNFINISHED))
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_unfinished(folder)
-        self._write()
-
-    def _resume(self, saved: Any) -> None:
-        if not isinstance(saved, dict) or saved.get("settings") != self._settings:
-            raise LiftError(
-                f"{self.folder} holds an unfinished run with other settings or another model; "
-                "repeat those to resume it, or choose another folder"
-            )
-        self.layers = {n: LayerEntry.model_validate(e) for n, e in saved["layers"].items()}
+        saved = begin(folder, settings)
+        self.layers = {n: LayerEntry.model_validate(e) for n, e in saved.get("layers", {}).items()}
 
     def _write(self) -> None:
         layers = {name: entry.model_dump() for name, entry in self.layers.items()}
-        write_json(self.folder / UNFINISHED, {"settings": self._settings, "layers": layers})
+        note(self.folder, self._settings, {"layers": layers})
 
     def save(self, file: str, block: QuantisedBlock, keys: Mapping[str, str]) -> None:
         """Store a finished block."""

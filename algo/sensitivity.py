@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from algo.calibrated import Calibration, Moments, layer_weight
+from algo.calibrated import Calibration, Moments, layer_weight, scaled_whitening
 from algo.feedback import damped, feedback_factors
 from algo.staged import Hidden, StagedModel
-from algo.whitening import Whitening, input_scales
+from algo.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,8 @@ def _group(
 ) -> InputGroup:  # fmt: skip
     moments = watch.moments[members[0]].mean()
     weights = {m: layer_weight(block.get_submodule(m.removeprefix(prefix))) for m in members}
-    columns = torch.cat(list(weights.values())).double().square().mean(dim=0)
-    scales = input_scales(moments.hessian.diagonal(), columns, calibration.scaling)
-    plain = rotation(len(scales))
-    whitening = Whitening(plain.left, plain.right, scales)
+    stacked = torch.cat(list(weights.values())).double()
+    whitening = scaled_whitening(moments, stacked, calibration.scaling, rotation)
     hessian = whitening.hessian(moments.hessian).numpy()
     costs = torch.from_numpy(feedback_factors(damped(hessian, calibration.damping))[0].copy())
     total = 0.0

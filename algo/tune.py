@@ -6,7 +6,6 @@ checkpoint keeps its low-bit form all the way: what is trained is what is stored
 2606.04050, section 3.4).
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,10 +18,11 @@ from torch import nn
 from algo import checkpoint as store
 from algo.checkpoint import UNFINISHED, Checkpoint
 from algo.errors import LiftError
-from algo.files import read_json, remove_unfinished, write_json
-from algo.layer import LiftLinear
+from algo.evaluate import windows_digest
+from algo.layer import LiftLinear, replace_layers
 from algo.model import load_quantised
 from algo.precision import short_products
+from algo.resuming import begin, check_folder
 from algo.source import load_config
 from algo.tunable import TunableLinear, tunable_layers
 
@@ -64,9 +64,7 @@ class _Trainer:
             {n: m.whitening for n, m in lifted.items()},
             {n: m.bias for n, m in lifted.items()},
         )
-        for name, layer in self.layers.items():
-            parent, _, leaf = name.rpartition(".")
-            setattr(self.model.get_submodule(parent), leaf, layer)
+        replace_layers(self.model, self.layers)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._adam = torch.optim.Adam(self._parameters, lr=rate)
         self._rate = rate
@@ -113,13 +111,10 @@ class _Trainer:
 
 
 def _settings(checkpoint: Checkpoint, windows: torch.Tensor, tuning: Tuning) -> dict[str, Any]:
-    from algo.calibrated import Calibration
-
-    manifest = json.loads(checkpoint.manifest.model_dump_json())
     return {
         "tuning": asdict(tuning),
-        "windows": Calibration(windows).settings()["windows"],
-        "files": {name: entry["sha256"] for name, entry in manifest["files"].items()},
+        "windows": windows_digest(windows),
+        "files": {name: entry.sha256 for name, entry in checkpoint.manifest.files.items()},
     }
 
 
@@ -158,19 +153,9 @@ def tune_checkpoint(
     Raises:
         LiftError: the folder is taken, the original is another model, or training diverges.
     """
-    from algo.quantise import check_folder
-
     check_folder(folder)
     _check_vocabulary(checkpoint, original)
-    settings = _settings(checkpoint, windows, tuning)
-    if (folder / UNFINISHED).exists() and read_json(folder / UNFINISHED) != settings:
-        raise LiftError(
-            f"{folder} holds an unfinished run with other settings; repeat those to resume it, or "
-            "choose another folder"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder)
-    write_json(folder / UNFINISHED, settings)
+    begin(folder, _settings(checkpoint, windows, tuning))
     parts = torch.split(windows, tuning.batch)
     steps = tuning.epochs * len(parts)
     if on_start:

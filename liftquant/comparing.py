@@ -22,7 +22,7 @@ from torch import nn
 
 from algo.checkpoint import MANIFEST, Checkpoint
 from algo.errors import LiftError
-from algo.evaluate import compare_logits
+from algo.evaluate import compare_logits, windows_digest
 from algo.model import load_original, load_quantised
 from algo.source import Source
 from liftquant import __version__, peer_ours
@@ -66,10 +66,6 @@ class _Plan:
 
 
 Progress = Callable[[float, str], None]
-
-
-def _tokens_digest(tokens: torch.Tensor) -> str:
-    return hashlib.sha256(f"{tuple(tokens.shape)}".encode() + tokens.numpy().tobytes()).hexdigest()
 
 
 def _load_peer(name: str) -> tuple[Peer, str]:
@@ -129,8 +125,8 @@ class Run:
     def _add(self, peer: str, setting: Setting, its_version: str, calibrated: bool) -> None:
         dependencies = {
             "peer": peer, "options": dict(setting.options), "version": its_version,
-            "model": self._fingerprint, "windows": _tokens_digest(self._task.windows),
-            "calibration": _tokens_digest(self._task.calibration) if calibrated else None,
+            "model": self._fingerprint, "windows": windows_digest(self._task.windows),
+            "calibration": windows_digest(self._task.calibration) if calibrated else None,
         }  # fmt: skip
         self.plans.append(_Plan(peer, setting, its_version, dependencies))
 
@@ -197,7 +193,7 @@ class Run:
 
     def _run_peer(self, plan: _Plan, report: Progress) -> Outcome:
         calibration = self._task.calibration
-        scratch = self._work / f"{plan.peer}-{_tokens_digest(calibration)[:16]}"
+        scratch = self._work / f"{plan.peer}-{windows_digest(calibration)[:16]}"
         scratch.mkdir(parents=True, exist_ok=True)
         job = Job(self._directory(), self._linears, calibration, scratch)
         log = self._folder / "logs" / f"{plan.peer}-{plan.setting.label.replace(' ', '-')}.log"

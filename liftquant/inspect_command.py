@@ -1,5 +1,6 @@
 """``liftquant inspect``: what a checkpoint holds and what it weighs."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,8 +50,8 @@ class Summary:
 
 def checkpoint_summary(checkpoint: "Checkpoint") -> Summary:
     """Count a checkpoint's layers, bits and bytes."""
-    from algo.matrix import SCALE_BITS
-    from algo.packing import WORD, stream_groups, stream_words
+    from algo.matrix import SCALE_BITS, word_shape
+    from algo.packing import WORD
 
     manifest = checkpoint.manifest
     kinds: dict[tuple[tuple[int, int], str, str], list[str]] = {}
@@ -59,9 +60,7 @@ def checkpoint_summary(checkpoint: "Checkpoint") -> Summary:
     rows = []
     for (shape, axis, code_name), names in kinds.items():
         code = checkpoint.codes[code_name]
-        length, streams = (shape[1], shape[0]) if axis == "in" else shape
-        words = streams * stream_words(stream_groups(length, code), code)
-        bits = words * WORD + shape[0] * SCALE_BITS
+        bits = math.prod(word_shape(shape, code, axis)) * WORD + shape[0] * SCALE_BITS
         rows.append(Kind(shape, axis, code_name, len(names), bits / (shape[0] * shape[1]), names))
     weights = sum(k.shape[0] * k.shape[1] * k.layers for k in rows)
     coded = sum(k.shape[0] * k.shape[1] * k.layers * checkpoint.codes[k.code].rate for k in rows)

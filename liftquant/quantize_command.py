@@ -66,7 +66,8 @@ def quantize(
     from algo.correct import Correction
     from algo.errors import LiftError
     from algo.matrix import AXES
-    from algo.quantise import Recipe, check_folder, quantise_model
+    from algo.quantise import Recipe, quantise_model
+    from algo.resuming import check_folder
     from algo.shipped import find_code
     from algo.source import open_source
     from liftquant.inspect_command import checkpoint_summary, summary_table

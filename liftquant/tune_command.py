@@ -28,7 +28,7 @@ def tune(
     """
     from algo.checkpoint import Checkpoint
     from algo.model import load_original
-    from algo.quantise import check_folder
+    from algo.resuming import check_folder
     from algo.source import open_source
     from algo.tune import Tuning, tune_checkpoint
     from liftquant.inspect_command import checkpoint_summary, summary_table

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from algo.allocate import allocate, stored_bits, uniform_bits
+from algo.allocate import allocate, uniform_bits
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.footprint import word_bytes
 from algo.matrix import AXES, Axis, quantise_matrix
 from algo.sensitivity import InputGroup
 from algo.shipped import ShippedCode
@@ -44,7 +45,7 @@ def problem(
 
 
 def spent(shapes: dict[str, tuple[int, int]], codes: dict[str, LiftCode], axis: Axis) -> int:
-    return sum(stored_bits(shapes[name], code, axis) for name, code in codes.items())
+    return sum(8 * word_bytes(shapes[name], code, axis) for name, code in codes.items())
 
 
 MSE = {offer.code: offer.mse for offer in OFFERED}
@@ -57,7 +58,7 @@ def loss(groups: list[InputGroup], codes: dict[str, LiftCode]) -> float:
 @pytest.mark.parametrize("axis", AXES)
 def test_stored_bits_are_those_of_the_words(code: LiftCode, axis: Axis) -> None:
     matrix = quantise_matrix(gaussian(20, 31), code, axis)
-    assert stored_bits((20, 31), code, axis) == matrix.words.size * 32
+    assert 8 * word_bytes((20, 31), code, axis) == matrix.words.size * 32
 
 
 @given(drawn=GROUPS, bits=BITS, axis=st.sampled_from(AXES))
@@ -95,7 +96,7 @@ def next_step(
     """Loss that the best code above a group's own would save, per bit, times its bits."""
 
     def bits(code: LiftCode) -> int:
-        return sum(stored_bits(shapes[layer], code, axis) for layer in group.layers)
+        return sum(8 * word_bytes(shapes[layer], code, axis) for layer in group.layers)
 
     own = codes[group.layers[0]]
     steps = [(MSE[own] - o.mse, bits(o.code) - bits(own)) for o in OFFERED]
@@ -161,7 +162,7 @@ def test_best_of_the_codes_of_one_rate_is_taken() -> None:
 
 def test_uniform_bits_between_two_rates_are_in_proportion() -> None:
     _, shapes = problem([((64, 64), 1.0)])
-    words = {o.code.rate: stored_bits((64, 64), o.code, "in") for o in OFFERED}
+    words = {o.code.rate: 8 * word_bytes((64, 64), o.code, "in") for o in OFFERED}
     assert uniform_bits(shapes, OFFERED, "in", 2.0) == words[2.0]
     assert uniform_bits(shapes, OFFERED, "in", 2.25) == (words[2.0] + words[2.5]) / 2
 
@@ -175,7 +176,7 @@ def test_rates_out_of_reach_are_refused(bits: float) -> None:
 
 def test_streams_too_short_for_a_code_are_refused() -> None:
     with pytest.raises(LiftError, match="3 weights is too narrow for LQ-12/5"):
-        stored_bits((3, 40), CODES["LQ-12/5+9"], "out")
+        8 * word_bytes((3, 40), CODES["LQ-12/5+9"], "out")
 
 
 def test_layer_too_narrow_for_a_code_on_offer_is_named() -> None:

@@ -58,8 +58,8 @@ def interrupt(target: object, name: str, call: int, monkeypatch: pytest.MonkeyPa
 
 STOPS = {
     "before the second block": (CalibratedBlocks, "quantise", 2),
-    "between the first block's file and the state": (quantise._Run, "_write", 2),
-    "between the second block's file and the state": (quantise._Run, "_write", 3),
+    "between the first block's file and the state": (quantise._Run, "_write", 1),
+    "between the second block's file and the state": (quantise._Run, "_write", 2),
     "before the manifest": (checkpoint, "write_manifest", 1),
 }
 

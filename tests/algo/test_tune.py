@@ -176,7 +176,7 @@ def test_other_settings_do_not_resume_a_run(
     with pytest.raises(KeyboardInterrupt):
         tune_checkpoint(coarse, original, WINDOWS, folder, TUNING, None, Stop(1))
     for other in ({"epochs": 4}, {"rate": 1e-3}, {"batch": 2}):
-        with pytest.raises(LiftError, match="unfinished run with other settings; repeat those"):
+        with pytest.raises(LiftError, match="other settings or another model; repeat those"):
             tune_checkpoint(coarse, original, WINDOWS, folder, dataclasses.replace(TUNING, **other))
     with pytest.raises(LiftError, match="unfinished run with other settings"):
         tune_checkpoint(coarse, original, WINDOWS.flip(0), folder, TUNING)

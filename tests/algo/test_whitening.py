@@ -54,9 +54,17 @@ def test_transform_with_input_scales_is_its_matrix(n: int, seed: int) -> None:
     close = {"rtol": 1e-6, "atol": 1e-5}
     torch.testing.assert_close(whitening.activations(x), x @ t.T, **close)
     torch.testing.assert_close(whitening.undo(rows), rows @ t, **close)
-    torch.testing.assert_close(whitening.undo(whitening.weights(rows)), rows, **close)
+    # undoing is exact but for what rounding to float32 took from the factors' orthogonality
+    rotation = torch.kron(whitening.left.double(), whitening.right.double())
+    drift = torch.linalg.matrix_norm(rotation @ rotation.T - torch.eye(n), 2) + 1e-13
+    assert whitening.pre is not None
+    pre = whitening.pre.double()
+    reach = (rows / pre).norm(dim=1)
+    lost = (whitening.undo(whitening.weights(rows)) - rows).abs()
+    assert (lost <= drift * reach[:, None] * pre).all()
     product = whitening.activations(x) @ whitening.weights(rows).T
-    torch.testing.assert_close(product, x @ rows.T, rtol=1e-5, atol=1e-4)
+    lost = (product - x @ rows.T).abs()
+    assert (lost <= drift * (x * pre).norm(dim=1)[:, None] * reach).all()
     moments = x.T @ x
     torch.testing.assert_close(whitening.hessian(moments), t @ moments @ t.T, rtol=1e-5, atol=1e-4)
 

@@ -113,29 +113,6 @@ def test_comparison_is_written_and_resumed(
     assert f"{total} entries, {total - 1} of them done before" in err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["eval", "m", "--dtype", "float8"], "--dtype float8 is neither float32 nor bfloat16"),
-        (["eval", "m", "--dataset", "ptb"], "--dataset ptb is none of wikitext2, c4"),
-        (["compare", "m", "--bits", "2,x"], "--bits 2,x: numbers separated by commas"),
-        (["compare", "m", "--against", "awq"], "--against awq is none of rtn, hqq, gptq"),
-        (["compare", "nowhere"], "nowhere does not exist"),
-    ],
-)  # fmt: skip
-def test_bad_input_gets_one_message_and_status_2(
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str],
-    message: str,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    status, _, err = answer(capsys, *arguments)
-    assert (status, message in err) == (2, True), err
-    assert not list(tmp_path.iterdir())
-
-
 def test_stride_longer_than_the_window_is_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, text: Path, reading_llama: Path
 ) -> None:

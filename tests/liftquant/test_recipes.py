@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from algo.allocate import stored_bits, uniform_bits
+from algo.allocate import uniform_bits
 from algo.calibrated import Calibration
 from algo.errors import LiftError
+from algo.footprint import word_bytes
 from algo.matrix import AXES, Axis
 from algo.shipped import best_code, fitting_codes
 from algo.source import Source, open_source
@@ -34,7 +35,7 @@ def test_allocation_keeps_the_budget_of_its_rate(source: Source, bits: float, ax
     assert len(rates) > 1
     assert all(abs(rate - bits) <= recipes._RATE_SPAN + 1e-9 for rate in rates)
     shapes = {n: tuple(w.shape) for n, w in source.linear_weights()}
-    spent = sum(stored_bits(shapes[n], c, axis) for n, c in recipe.layer_codes.items())
+    spent = sum(8 * word_bytes(shapes[n], c, axis) for n, c in recipe.layer_codes.items())
     near = [c for c in fitting_codes(8, True) if abs(c.code.rate - bits) <= 1 + 1e-9]
     assert spent <= uniform_bits(shapes, near, axis, bits)
 
