@@ -13,178 +13,18 @@ The manifest is written last, so a directory without one is an unfinished run, n
 Nothing is pickled; every file is written aside and renamed.
 """
 
-import hashlib
-import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from algo.code import LiftCode
 from algo.errors import LiftError
-from algo.files import read_json, write_json, written_aside
-from algo.matrix import Axis, PackedMatrix
+from algo.layer_tensors import read_matrix, read_tensors, read_whitening
+from algo.manifest import CARRIED, MANIFEST, WHITENING, file_entry, read_manifest
+from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 
-FORMAT: Literal[2] = 2
-MANIFEST = "liftquant.json"
-WHITENING = "whitening.safetensors"
-CARRIED = "carried.safetensors"
-UNFINISHED = "unfinished.json"  # the settings of a run that has not written its manifest yet
 _TRANSFORM = ("pre", "turn_left", "turn_right")
-_NOT_LISTED = (MANIFEST, UNFINISHED)
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileEntry(_Strict):
-    bytes: int
-    sha256: str
-
-
-class LayerEntry(_Strict):
-    """One quantised linear layer.
-
-    `whitening` names the rotation, `pre` the layer under whose name the input scales are stored
-    (none: 1), `turns` that under which the learned turns of the rotation are; `proxy_error` is
-    what calibration measured, relative to the layer's output.
-    """
-
-    shape: tuple[PositiveInt, PositiveInt]
-    axis: Axis
-    code: str
-    whitening: str
-    pre: str | None = None
-    turns: str | None = None
-    file: str
-    proxy_error: float | None = None
-
-
-class Manifest(_Strict):
-    """What `liftquant.json` holds."""
-
-    format: Literal[2]
-    source: str
-    seed: int
-    codes: dict[str, dict[str, Any]]
-    layers: dict[str, LayerEntry] = Field(min_length=1)
-    files: dict[str, FileEntry]
-
-
-def file_entry(path: Path) -> FileEntry:
-    """Size and SHA-256 of a file."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return FileEntry(bytes=path.stat().st_size, sha256=digest)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A safetensors file, written aside and renamed."""
-    with written_aside(path) as aside:
-        try:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, aside)
-        except SafetensorError as error:  # a full disk, say
-            raise LiftError(f"{path} cannot be written ({error})") from None
-
-
-def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, torch.Tensor]:
-    """The tensors that a layer is stored as."""
-    if sys.byteorder != "little":  # safetensors is little-endian, as are the words
-        raise LiftError("checkpoints are written on little-endian machines only")
-    return {f"{name}.words": torch.from_numpy(matrix.words), f"{name}.scales": matrix.scales}
-
-
-def write_manifest(
-    folder: Path,
-    source: str,
-    seed: int,
-    codes: Mapping[str, LiftCode],
-    layers: Mapping[str, LayerEntry],
-) -> None:
-    """Complete a checkpoint: list and hash its files, write the manifest."""
-    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name not in _NOT_LISTED)
-    manifest = Manifest(
-        format=FORMAT,
-        source=source,
-        seed=seed,
-        codes={n: {**c.definition(), "sha256": c.sha256} for n, c in codes.items()},
-        layers=dict(layers),
-        files={name: file_entry(folder / name) for name in names},
-    )
-    write_json(folder / MANIFEST, manifest.model_dump())
-
-
-def read_tensors(path: Path, names: list[str] | None = None) -> dict[str, torch.Tensor]:
-    """Tensors of a safetensors file; all of them by default.
-
-    Raises:
-        LiftError: the file cannot be read, or a tensor is missing.
-    """
-    try:
-        with safe_open(path, framework="pt") as stored:
-            wanted = list(stored.keys()) if names is None else names
-            return {name: stored.get_tensor(name) for name in wanted}
-    except (SafetensorError, OSError) as error:
-        raise LiftError(f"{path}: {error}; copy the checkpoint again") from None
-
-
-def read_matrix(path: Path, name: str, entry: LayerEntry, code: LiftCode) -> PackedMatrix:
-    """The packed weights of a layer, as the manifest describes them.
-
-    Raises:
-        LiftError: its tensors are missing or do not fit the description.
-    """
-    stored = read_tensors(path, [f"{name}.words", f"{name}.scales"])
-    words = stored[f"{name}.words"]
-    if words.dtype != torch.uint32:
-        raise LiftError(f"{path}, layer {name}: packed words are {words.dtype}, not uint32")
-    try:
-        return PackedMatrix(
-            code=code,
-            axis=entry.axis,
-            shape=entry.shape,
-            words=words.numpy(),
-            scales=stored[f"{name}.scales"],
-        )
-    except LiftError as error:
-        raise LiftError(f"{path}, layer {name}: {error}") from None
-
-
-def read_whitening(
-    path: Path, entry: LayerEntry, left: torch.Tensor, right: torch.Tensor
-) -> Whitening:
-    """The transform of a layer: a rotation, and input scales from the block's file.
-
-    Raises:
-        LiftError: the scales are missing or do not fit.
-    """
-    names = [f"{entry.pre}.pre"] if entry.pre else []
-    if entry.turns:
-        names += [f"{entry.turns}.turn_left", f"{entry.turns}.turn_right"]
-    stored = read_tensors(path, names)
-    try:
-        pre = stored[names[0]] if entry.pre else None
-        if entry.turns is None:
-            return Whitening(left, right, pre)
-        return Whitening(left, right).with_turns((stored[names[-2]], stored[names[-1]]), pre)
-    except LiftError as error:
-        raise LiftError(f"{path}, {entry.pre or entry.turns}: {error}") from None
-
-
-def whitening_tensors(leader: str, whitening: Whitening) -> dict[str, torch.Tensor]:
-    """What a block's file stores of a transform, under the first of the layers that share it."""
-    tensors = {}
-    if whitening.pre is not None:
-        tensors[f"{leader}.pre"] = whitening.pre
-    if whitening.turns is not None:
-        tensors[f"{leader}.turn_left"], tensors[f"{leader}.turn_right"] = whitening.turns
-    return tensors
 
 
 class Checkpoint:
@@ -199,25 +39,7 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if not folder.is_dir():
-            raise LiftError(f"{folder} does not exist; `liftquant quantize` writes checkpoints")
-        if not (folder / MANIFEST).is_file():
-            raise LiftError(
-                f"{folder} holds no {MANIFEST}: not a checkpoint, or an unfinished one "
-                "(run the command that began it again to complete it)"
-            )
-        fields = read_json(folder / MANIFEST)
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            found = fields.get("format") if isinstance(fields, dict) else None
-            raise LiftError(
-                f"{folder / MANIFEST}: format {found!r}; this version reads format {FORMAT}"
-            )
-        try:
-            self.manifest = Manifest.model_validate(fields)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"])
-            raise LiftError(f"{folder / MANIFEST}: {place}: {first['msg']}") from None
+        self.manifest = read_manifest(folder)
         self.codes = {
             name: LiftCode.from_definition(fields, f"{folder / MANIFEST}, code {name}")
             for name, fields in self.manifest.codes.items()

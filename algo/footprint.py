@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from algo.checkpoint import CARRIED, WHITENING
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.manifest import CARRIED, WHITENING
 from algo.matrix import SCALE_BITS, Axis, layer_word_shape, word_shape
 from algo.packing import WORD
 from algo.quantise import block_files, whitening_key

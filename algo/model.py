@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from algo.activations import Digits
-from algo.checkpoint import CARRIED, MANIFEST, UNFINISHED, Checkpoint
+from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.layer import LiftLinear, replace_layers
+from algo.manifest import CARRIED, MANIFEST, UNFINISHED
 from algo.source import Source, empty_model, load_config, open_source
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from algo import checkpoint
+from algo import layer_tensors
 from algo.calibrated import CalibratedBlocks, Calibration, QuantisedBlock, dense_weight
-from algo.checkpoint import UNFINISHED, Checkpoint, LayerEntry
+from algo.checkpoint import Checkpoint
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.manifest import CARRIED, WHITENING, LayerEntry, write_manifest
 from algo.matrix import Axis, layer_word_shape, quantise_matrix
-from algo.resuming import begin, note
+from algo.resuming import begin, finished, note
 from algo.source import Source
 from algo.staged import StagedModel, block_of, blocks_of
 from algo.whitening import Whitening, random_whitening
@@ -114,18 +115,18 @@ class _Run:
         tensors: dict[str, torch.Tensor] = {}
         for members in block.groups:
             whitening = block.whitenings[members[0]]
-            tensors |= checkpoint.whitening_tensors(members[0], whitening)
+            tensors |= layer_tensors.whitening_tensors(members[0], whitening)
             pre = None if whitening.pre is None else members[0]
             turns = None if whitening.turns is None else members[0]
             for name in members:
                 matrix = block.matrices[name]
-                tensors |= checkpoint.matrix_tensors(name, matrix)
+                tensors |= layer_tensors.matrix_tensors(name, matrix)
                 self.layers[name] = LayerEntry(
                     shape=matrix.shape, axis=matrix.axis, code=matrix.code.name,
                     whitening=keys[name], pre=pre, turns=turns,
                     file=file, proxy_error=block.errors.get(name),
                 )  # fmt: skip
-        checkpoint.save_tensors(self.folder / file, tensors)
+        layer_tensors.save_tensors(self.folder / file, tensors)
         self._write()
 
     def stored(
@@ -139,9 +140,9 @@ class _Run:
             dense = {}
             for name in names:
                 entry = self.layers[name]
-                matrix = checkpoint.read_matrix(path, name, entry, recipe.code_of(name))
+                matrix = layer_tensors.read_matrix(path, name, entry, recipe.code_of(name))
                 plain = rotation(entry.shape[1])
-                whitening = checkpoint.read_whitening(path, entry, plain.left, plain.right)
+                whitening = layer_tensors.read_whitening(path, entry, plain.left, plain.right)
                 dense[name] = dense_weight(matrix, whitening)
             return dense
         except LiftError:
@@ -225,14 +226,14 @@ def _finish(source: Source, recipe: Recipe, run: _Run, rotations: Mapping[int, W
     for n, whitening in sorted(rotations.items()):
         factors[f"{whitening_key(n)}.left"] = whitening.left
         factors[f"{whitening_key(n)}.right"] = whitening.right
-    checkpoint.save_tensors(folder / checkpoint.WHITENING, factors)
+    layer_tensors.save_tensors(folder / WHITENING, factors)
     carried = {name: source.tensor(name) for name in source.carried_names()}
-    checkpoint.save_tensors(folder / checkpoint.CARRIED, carried)
+    layer_tensors.save_tensors(folder / CARRIED, carried)
     _save_assets(source, folder)
     codes = _used_codes(recipe, source.linears)
     order = {name: run.layers[name] for name in source.linears}
-    checkpoint.write_manifest(folder, source.name, recipe.seed, codes, order)
-    (folder / UNFINISHED).unlink()
+    write_manifest(folder, source.name, recipe.seed, codes, order)
+    finished(folder)
 
 
 def _save_assets(source: Source, folder: Path) -> None:

@@ -10,14 +10,19 @@ Gradients go back block by block, each recomputed from its stored input, so only
 are in memory at a time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from algo.calibrated import Calibration, Moments, layer_weight, scaled_whitening
+from algo.errors import LiftError
 from algo.feedback import damped, feedback_factors
+from algo.files import read_json, write_json
 from algo.staged import Hidden, StagedModel
 from algo.whitening import Whitening
 
@@ -34,6 +39,13 @@ class InputGroup:
 
     layers: tuple[str, ...]
     sensitivity: float
+
+
+class _Kept(BaseModel):
+    """What a file of sensitivities holds."""
+
+    settings: dict[str, Any]
+    groups: list[InputGroup]
 
 
 class _Watch:
@@ -130,6 +142,27 @@ def sensitivities(
         if on_progress:
             on_progress(1)
     return found[::-1]
+
+
+def kept_sensitivities(
+    path: Path, settings: Mapping[str, Any], find: Callable[[], list[InputGroup]]
+) -> list[InputGroup]:
+    """Sensitivities from a file, or found and written there.
+
+    Args:
+        path: the file; one of other settings, or damaged, is replaced.
+        settings: all that they depend on, as JSON values.
+        find: called where the file does not have them.
+    """
+    try:
+        kept = _Kept.model_validate(read_json(path))
+        if kept.settings == settings:
+            return kept.groups
+    except (LiftError, ValidationError):
+        pass  # none yet, or not what this function writes
+    groups = find()
+    write_json(path, _Kept(settings=dict(settings), groups=groups).model_dump(mode="json"))
+    return groups
 
 
 def _group(

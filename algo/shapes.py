@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from algo.checkpoint import MANIFEST
 from algo.errors import LiftError
 from algo.footprint import TensorShape
 from algo.kv_cache import LayerCache, layer_caches
+from algo.manifest import MANIFEST
 from algo.source import Source, block_linears, empty_model, load_config
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

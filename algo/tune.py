@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from algo import checkpoint as store
-from algo.checkpoint import UNFINISHED, Checkpoint
+from algo import layer_tensors
+from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.evaluate import windows_digest
 from algo.layer import LiftLinear, replace_layers
+from algo.manifest import write_manifest
 from algo.model import load_quantised
 from algo.precision import short_products
-from algo.resuming import begin, check_folder
+from algo.resuming import begin, check_folder, finished
 from algo.source import load_config
 from algo.tunable import TunableLinear, tunable_layers
 
@@ -96,10 +97,10 @@ class _Trainer:
             tensors[f"{index}.value"] = parameter.detach()
             tensors[f"{index}.first"] = state["exp_avg"]
             tensors[f"{index}.second"] = state["exp_avg_sq"]
-        store.save_tensors(self._state, tensors)
+        layer_tensors.save_tensors(self._state, tensors)
 
     def _restore(self) -> None:
-        tensors = store.read_tensors(self._state)
+        tensors = layer_tensors.read_tensors(self._state)
         self.done = int(tensors["done"])
         for index, parameter in enumerate(self._parameters):
             parameter.data.copy_(tensors[f"{index}.value"])
@@ -182,17 +183,17 @@ def _write(checkpoint: Checkpoint, layers: dict[str, TunableLinear], folder: Pat
     changed: dict[str, dict[str, torch.Tensor]] = {}
     for name, entry in checkpoint.manifest.layers.items():
         tensors = changed.setdefault(entry.file, {})
-        tensors |= store.matrix_tensors(name, layers[name].stored())
+        tensors |= layer_tensors.matrix_tensors(name, layers[name].stored())
         leader = entry.pre or entry.turns
         if leader is not None:
             trained = layers[leader].inputs.stored(whitenings[leader])
-            tensors |= store.whitening_tensors(leader, trained)
+            tensors |= layer_tensors.whitening_tensors(leader, trained)
     for file in checkpoint.manifest.files:
         if file in changed:
-            store.save_tensors(folder / file, changed[file])
+            layer_tensors.save_tensors(folder / file, changed[file])
         else:
             shutil.copyfile(checkpoint.folder / file, folder / file)
     (folder / _STATE).unlink(missing_ok=True)
     manifest = checkpoint.manifest
-    store.write_manifest(folder, manifest.source, manifest.seed, checkpoint.codes, manifest.layers)
-    (folder / UNFINISHED).unlink()
+    write_manifest(folder, manifest.source, manifest.seed, checkpoint.codes, manifest.layers)
+    finished(folder)

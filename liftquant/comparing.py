@@ -20,9 +20,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from algo.checkpoint import MANIFEST, Checkpoint
+from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.evaluate import compare_logits, windows_digest
+from algo.manifest import MANIFEST
 from algo.model import load_original, load_quantised
 from algo.source import Source
 from liftquant import __version__, peer_ours

@@ -46,7 +46,7 @@ def importance_file(
     path: Path, model: str, linears: list[str], calibration: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """The same, computed once and kept in a safetensors file."""
-    from algo.checkpoint import read_tensors, save_tensors
+    from algo.layer_tensors import read_tensors, save_tensors
     from algo.model import load_original
 
     if not path.exists():

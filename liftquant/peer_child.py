@@ -6,8 +6,8 @@ import threading
 from importlib import import_module
 from pathlib import Path
 
-from algo.checkpoint import read_tensors, save_tensors
 from algo.files import read_json, write_json
+from algo.layer_tensors import read_tensors, save_tensors
 from liftquant.peer import Job, Peer
 from liftquant.peer_process import ANSWER, CALIBRATION, WEIGHTS
 

@@ -9,6 +9,7 @@ from algo.checkpoint import Checkpoint
 
 # a new name makes a comparison run our entries again
 METHOD = "allocated, feedback"
+_CHOOSING = 0.2  # part of the time that choosing codes takes, about
 
 
 def quantise_ours(
@@ -38,9 +39,12 @@ def quantise_ours(
     source = open_source(model)
     total = sum(weight.numel() for _, weight in source.linear_weights())
     text = None if calibration is None else Calibration(calibration)
+    recipe = make_recipe(
+        source, Wish(bits), text, lambda part: on_progress(part * _CHOOSING), folder
+    )
     return quantise_model(
-        source, make_recipe(source, Wish(bits), text), folder,
-        on_progress=lambda weights, _: on_progress(weights / total),
+        source, recipe, folder,
+        on_progress=lambda weights, _: on_progress((1 - _CHOOSING) * weights / total),
     )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from algo.checkpoint import read_tensors, save_tensors
 from algo.errors import LiftError
 from algo.files import read_json, write_json
+from algo.layer_tensors import read_tensors, save_tensors
 from liftquant.peer import Job, Outcome
 
 REQUEST = "request.json"

@@ -103,7 +103,7 @@ def quantize(
             wish = replace(wish, bits=fitting_bits(source, fit, context))
             err.print(f"{wish.bits:g} bits per weight fit {fit} with a context of {context}")
         with progress("choosing codes", 1) as meter:
-            recipe = make_recipe(source, wish, calibration, meter.advance)
+            recipe = make_recipe(source, wish, calibration, meter.advance, folder)
     names = sorted({recipe.code_of(layer).name for layer in source.linears})
     err.print(f"{len(source.linears)} linear layers, axis {axis}, codes {', '.join(names)}")
     with progress("quantising") as meter:

@@ -1,7 +1,8 @@
 """From what a user asks for to a recipe: which code for which layer."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from algo.errors import LiftError
@@ -56,6 +57,7 @@ def make_recipe(
     wish: Wish,
     calibration: "Calibration | None",
     on_progress: Callable[[float], None] | None = None,
+    folder: Path | None = None,
 ) -> "Recipe":
     """The recipe for a wish; an allocation runs the model over some of the calibration text.
 
@@ -64,13 +66,15 @@ def make_recipe(
         wish: what is asked for.
         calibration: text and settings; None rounds to nearest, with one code for all layers.
         on_progress: told the finished part of the sensitivities since the last call.
+        folder: the checkpoint to be; keeps the sensitivities until it is finished.
 
     Raises:
         LiftError: no code has the rate, or an allocation is asked for without calibration.
     """
     from algo.allocate import allocate
+    from algo.manifest import SENSITIVITIES
     from algo.quantise import Recipe
-    from algo.sensitivity import sensitivities
+    from algo.sensitivity import InputGroup, kept_sensitivities, sensitivities
     from algo.shipped import best_code, fitting_codes
     from algo.staged import StagedModel
     from algo.whitening import random_whitening
@@ -80,11 +84,22 @@ def make_recipe(
         return Recipe(code, wish.axis, wish.seed, calibration)
     check_rate(wish)
     windows = calibration.windows[:SENSITIVITY_WINDOWS]
-    staged = StagedModel(source, windows, calibration.batch)
-    groups = sensitivities(
-        staged, calibration, lambda n: random_whitening(n, wish.seed), wish.seed,
-        None if on_progress is None else lambda n: on_progress(n / (2 * len(staged.blocks))),
-    )  # fmt: skip
+
+    def find() -> list[InputGroup]:
+        staged = StagedModel(source, windows, calibration.batch)
+        return sensitivities(
+            staged, calibration, lambda n: random_whitening(n, wish.seed), wish.seed,
+            None if on_progress is None else lambda n: on_progress(n / (2 * len(staged.blocks))),
+        )  # fmt: skip
+
+    if folder is None:
+        groups = find()
+    else:
+        depends = {
+            "weights": source.fingerprint(), "seed": wish.seed,
+            "calibration": replace(calibration, windows=windows).settings(),
+        }  # fmt: skip
+        groups = kept_sensitivities(folder / SENSITIVITIES, depends, find)
     near = [
         shipped
         for shipped in fitting_codes(wish.window, wish.parities)

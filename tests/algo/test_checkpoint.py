@@ -7,15 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from algo.checkpoint import (
-    Checkpoint,
-    LayerEntry,
-    file_entry,
-    read_whitening,
-    save_tensors,
-    whitening_tensors,
-)
+from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
+from algo.layer_tensors import read_whitening, save_tensors, whitening_tensors
+from algo.manifest import LayerEntry, file_entry
 from algo.whitening import random_whitening
 
 

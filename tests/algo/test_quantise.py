@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from algo import checkpoint, quantise
+from algo import layer_tensors, quantise
 from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
@@ -162,7 +162,7 @@ def test_interrupted_write_leaves_no_block(
         Path(path).write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", half)
+    monkeypatch.setattr(layer_tensors, "save_file", half)
     with pytest.raises(KeyboardInterrupt):
         quantise_model(open_source(str(tiny_llama)), RECIPE, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["unfinished.json"]
@@ -177,7 +177,7 @@ def test_manifest_is_written_last(
         seen.append({p.name for p in folder.iterdir()})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "write_manifest", note)
+    monkeypatch.setattr(quantise, "write_manifest", note)
     with pytest.raises(KeyboardInterrupt):
         quantise_model(open_source(str(tiny_llama)), RECIPE, tmp_path / "out")
     assert {"config.json", "carried.safetensors", "block-001.safetensors"} <= seen[0]

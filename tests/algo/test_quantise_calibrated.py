@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from algo import checkpoint, quantise
+from algo import quantise
 from algo.calibrated import CalibratedBlocks, Calibration
 from algo.checkpoint import Checkpoint
 from algo.correct import Correction
@@ -60,7 +60,7 @@ STOPS = {
     "before the second block": (CalibratedBlocks, "quantise", 2),
     "between the first block's file and the state": (quantise._Run, "_write", 1),
     "between the second block's file and the state": (quantise._Run, "_write", 2),
-    "before the manifest": (checkpoint, "write_manifest", 1),
+    "before the manifest": (quantise, "write_manifest", 1),
 }
 
 

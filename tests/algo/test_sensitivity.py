@@ -9,7 +9,7 @@ from torch import nn
 
 from algo.calibrated import Calibration
 from algo.feedback import damped, feedback_factors
-from algo.sensitivity import InputGroup, sensitivities
+from algo.sensitivity import InputGroup, kept_sensitivities, sensitivities
 from algo.source import open_source
 from algo.staged import StagedModel
 from algo.tune import divergence
@@ -148,3 +148,28 @@ def test_other_draws_give_much_the_same(tiny_llama: Path, found: list[InputGroup
     ratios = [a.sensitivity / b.sensitivity for a, b in zip(again, found, strict=True)]
     assert 0.7 < min(ratios) <= max(ratios) < 1.4
     assert ratios != [1.0] * 8
+
+
+def test_kept_sensitivities_are_found_once(tmp_path: Path) -> None:
+    groups = [InputGroup(("a", "b"), 0.1 + 0.2), InputGroup(("c",), 1e-30)]
+    calls: list[int] = []
+
+    def find() -> list[InputGroup]:
+        calls.append(1)
+        return groups
+
+    path = tmp_path / "out" / "sensitivities.json"
+    assert kept_sensitivities(path, {"seed": 1}, find) == groups
+    assert kept_sensitivities(path, {"seed": 1}, find) == groups
+    assert len(calls) == 1
+    assert kept_sensitivities(path, {"seed": 2}, find) == groups
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"settings": {"seed": 1}, "groups": [{}]}'])
+def test_a_damaged_file_of_sensitivities_is_replaced(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "sensitivities.json"
+    path.write_text(damage)
+    groups = [InputGroup(("a",), 2.0)]
+    assert kept_sensitivities(path, {"seed": 1}, lambda: groups) == groups
+    assert kept_sensitivities(path, {"seed": 1}, list) == groups

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from algo import checkpoint as store
 from algo import tune
+from algo import tune as tuning_run
 from algo.calibrated import Calibration
 from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
@@ -161,7 +161,7 @@ def test_stop_before_the_manifest_and_leftovers_of_a_kill_do_no_harm(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_manifest", stop)
+        patch.setattr(tuning_run, "write_manifest", stop)
         with pytest.raises(KeyboardInterrupt):
             tune_checkpoint(coarse, original, WINDOWS, folder, TUNING)
     (folder / ".training.safetensors.x3k").write_bytes(b"half a file")

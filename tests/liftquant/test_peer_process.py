@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from algo.checkpoint import save_tensors
 from algo.errors import LiftError
 from algo.files import write_json
+from algo.layer_tensors import save_tensors
 from algo.source import open_source
 from liftquant.peer import Job
 from liftquant.peer_child import ORPHANED

@@ -5,9 +5,12 @@ import torch
 
 from algo.allocate import uniform_bits
 from algo.calibrated import Calibration
+from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.footprint import word_bytes
+from algo.manifest import SENSITIVITIES
 from algo.matrix import AXES, Axis
+from algo.quantise import quantise_model
 from algo.shipped import best_code, fitting_codes
 from algo.source import Source, open_source
 from liftquant import recipes
@@ -86,6 +89,26 @@ def test_gradients_are_taken_over_some_of_the_windows(
     make_recipe(source, Wish(2.4, 8), CALIBRATION)
     assert [len(windows) for windows in made] == [recipes.SENSITIVITY_WINDOWS]
     assert torch.equal(made[0], WINDOWS[: recipes.SENSITIVITY_WINDOWS])
+
+
+def test_a_stopped_run_does_not_choose_again(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import algo.sensitivity
+
+    folder = tmp_path / "out"
+    chosen = make_recipe(source, Wish(2.4, 8), CALIBRATION, folder=folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(algo.sensitivity, "sensitivities", None)  # not to be called
+        again = make_recipe(source, Wish(2.4, 8), CALIBRATION, folder=folder)
+        other = make_recipe(source, Wish(2.8, 8), CALIBRATION, folder=folder)
+        with pytest.raises(TypeError):  # another seed asks for others
+            make_recipe(source, Wish(2.4, 8, seed=1), CALIBRATION, folder=folder)
+    assert again.layer_codes == chosen.layer_codes
+    assert other.layer_codes != chosen.layer_codes
+    quantise_model(source, chosen, folder)
+    assert not (folder / SENSITIVITIES).exists()
+    assert SENSITIVITIES not in Checkpoint(folder).manifest.files
 
 
 @pytest.mark.parametrize(
