@@ -2,7 +2,8 @@
 
 Parity masks are drawn among all pairs and triples of window bits. Choosing them by the error of a
 code that lacks them was no help: it does not say which masks the optimum with them would use, and
-masks of two bits have no gradient at all while the taps are symmetric.
+masks of two bits have no gradient at all while the taps are symmetric. What does help is to set
+every window's value free for some Lloyd steps, and to see which masks that table leans on.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from algo.code import LiftCode
+from algo.free_table import train_table
 from algo.geometry import Floats64, Geometry, real_taps
+from algo.viterbi import table_taps, window_values
 
-_SWAPPED = 0.4  # of the bred candidates with parities draw some of them anew
+_FREED = 0.3  # of the bred candidates with parities have them chosen by a free table
+_SWAPPED = 0.3  # of the others draw some of them anew
+_LLOYD = 25  # steps of such a table
+_LLOYD_WEIGHTS = 32768  # in each, for every weight of the group
 _NOISE = (0.05, 0.6)  # range of the noise put on a bred candidate's taps, relative to their size
 _GENTLE = 0.3  # from taps that are good already, a first step so much smaller finds better ones
 _BRED = 0.5  # of the training steps are enough for a candidate bred from a good one
@@ -59,6 +65,24 @@ def row_starts(code: LiftCode, geometry: Geometry) -> list[Candidate]:
     ]
 
 
+def freed_start(code: LiftCode, geometry: Geometry, rng: np.random.Generator) -> Candidate:
+    """The masks, and the taps, that a free table begun at `code` leans on most.
+
+    Args:
+        code: of the same D, d and window; any parities.
+        geometry: how many masks to choose.
+        rng: seeds the samples.
+    """
+    values = window_values(code)
+    table = train_table(code, values, _LLOYD, code.group * _LLOYD_WEIGHTS, int(rng.integers(2**31)))
+    masks = geometry.masks()
+    power = np.square(table_taps(table, masks)).sum(axis=0)
+    strongest = [masks[k] for k in np.argsort(-power, kind="stable")[: geometry.drawn]]
+    fixed = geometry.fix(geometry.parities + tuple(strongest))
+    features = [1 << j for j in range(code.window)] + list(fixed.parities)
+    return Candidate(table_taps(table, features), fixed, _GENTLE)
+
+
 def _swap(
     taps: Floats64, geometry: Geometry, parities: tuple[int, ...], rng: np.random.Generator
 ) -> tuple[int, ...]:
@@ -80,9 +104,12 @@ def _swap(
 def breed(pool: Pool, geometry: Geometry, rng: np.random.Generator) -> Candidate:
     """Taps and masks near those of a pool member, the better ones more often.
 
-    Noise on the taps, or the taps of one weight from another member, or masks drawn anew.
+    Noise on the taps, or the taps of one weight from another member, or masks drawn anew, or
+    chosen by a free table.
     """
     parent = pool[int(len(pool) * rng.random() ** 2)][1]
+    if geometry.drawn and rng.random() < _FREED:
+        return freed_start(parent, geometry, rng)
     taps, parities = real_taps(parent), parent.parities
     kin = [code for _, code in pool if code.parities == parities]
     if geometry.drawn and rng.random() < _SWAPPED:

@@ -3,8 +3,9 @@
 Every candidate is trained by alternating nearest codewords and least squares. A plain alternation
 creeps towards its fixed point and stops in poor ones; over-relaxed steps with momentum, annealed to
 nothing on fresh samples, go past them. Random starts fill a pool with the best found; then
-candidates bred from the pool (a member with noise on its taps, with rows taken from another, or
-with its least useful parities drawn anew) replace those they beat. Candidates are rated with the
+candidates bred from the pool (a member with noise on its taps, with rows taken from another, with
+its least useful parities drawn anew, or with those that a free table leans on) replace those they
+beat. Candidates are rated with the
 integer taps that would be shipped.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from algo.candidates import Candidate, Pool, breed, random_start, row_starts
+from algo.candidates import Candidate, Pool, breed, freed_start, random_start, row_starts
 from algo.code import LiftCode
 from algo.decode import decode_bits
 from algo.errors import LiftError
@@ -111,22 +112,32 @@ def _train(candidate: Candidate, schedule: Schedule, rng: np.random.Generator) -
     return code_from_taps(refit(targets, encode(targets, code, taps=taps), code), geometry)
 
 
-def _adopt(begin: Sequence[LiftCode], geometry: Geometry) -> tuple[list[LiftCode], list[Candidate]]:
+def _adopt(
+    begin: Sequence[LiftCode], geometry: Geometry, seed: int
+) -> tuple[list[LiftCode], list[Candidate]]:
     """Pool members from codes of the same geometry, rounded to its taps; starts from others."""
-    members, starts = [], []
+    members: list[LiftCode] = []
+    starts: list[Candidate] = []
     kept = len(geometry.parities)
     for code in begin:
+        own_rate = (code.lifted, code.group) == (geometry.lifted, geometry.group)
+        own_masks = (
+            len(code.parities) == kept + geometry.drawn
+            and code.parities[:kept] == geometry.parities
+        )
         if (
             code.window != geometry.features - kept
             or not code.overlap
-            or len(code.parities) != kept + geometry.drawn
-            or code.parities[:kept] != geometry.parities
+            or not (own_masks or (own_rate and geometry.drawn))
         ):
             raise LiftError(
                 f"{code.name} has {code.window} window bits and {len(code.parities)} parities: "
-                "learning can begin with sliding codes of its own window and parities only"
+                "learning can begin with sliding codes of its own window, and of its own parities "
+                "where the rate is another"
             )
-        if (code.lifted, code.group) == (geometry.lifted, geometry.group):
+        if not own_masks:
+            starts.append(freed_start(code, geometry, np.random.default_rng([seed, len(starts)])))
+        elif own_rate:
             members.append(code_from_taps(real_taps(code), geometry.fix(code.parities)))
         else:
             starts += row_starts(code, geometry)
@@ -159,7 +170,8 @@ def learn(
         state: JSON file that holds the pool after every candidate; a run with the same arguments
             that finds it goes on from there.
         begin: codes of the same window. Those of this geometry join the pool, their taps rounded
-            to its width; the taps of others are tried before random ones.
+            to its width; the taps of others, of another rate or with other parities, are tried
+            before random ones.
         on_progress: called with the finished fraction and a line about the best so far.
 
     Raises:
@@ -171,7 +183,7 @@ def learn(
     check = _samples(
         np.random.default_rng([schedule.seed, 0x434B]), schedule.weights * _CHECK, geometry.group
     )
-    members, begun = _adopt(begin, geometry)
+    members, begun = _adopt(begin, geometry, schedule.seed)
     if not pool:
         pool = [(float(squared_errors(code, check).mean()), code) for code in members]
     total = len(begun) + schedule.starts + schedule.bred

@@ -13,6 +13,7 @@ same at both ends, and leaves which one open:
   pass with free start, until the bound passes the best closed path.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,11 +67,24 @@ def window_values(code: LiftCode, taps: npt.NDArray[np.float64] | None = None) -
     """
     real = code.window_taps * 2.0**-code.exponent if taps is None else taps
     masks = [1 << j for j in range(code.window)] + list(code.parities)
-    # the product of the signs that a mask names, a 0 bit being -1, is (-1)**(|mask| - |mask & w|)
-    flips = [1 - 2 * (mask.bit_count() & 1) for mask in masks]
     coefficients = np.zeros((code.group, 1 << code.window))
-    coefficients[:, masks] = real * flips
+    coefficients[:, masks] = real * _flips(masks)
     return _walsh(coefficients).astype(np.float32)
+
+
+def table_taps(table: Floats, masks: Sequence[int]) -> npt.NDArray[np.float64]:
+    """Least-squares taps ``(d, len(masks))`` of a table ``(d, 2**L)``: `window_values` backwards.
+
+    Features are orthogonal over all windows, so a tap does not depend on which others there are.
+    """
+    coefficients = _walsh(table.astype(np.float64)) / table.shape[1]
+    taps: npt.NDArray[np.float64] = coefficients[:, list(masks)] * _flips(masks)
+    return taps
+
+
+def _flips(masks: Sequence[int]) -> list[int]:
+    """The product of the signs a mask names, a 0 bit being -1, is (-1)**(|mask| - |mask & w|)."""
+    return [1 - 2 * (mask.bit_count() & 1) for mask in masks]
 
 
 def _deal(values: Floats, shifts: tuple[int, ...]) -> Floats:

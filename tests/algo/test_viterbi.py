@@ -10,7 +10,13 @@ from algo import viterbi
 from algo.code import LiftCode
 from algo.decode import decode_bits
 from algo.shipped import REFERENCE, load_code
-from algo.viterbi import encode_streams, encode_streams_exactly, make_trellis, window_values
+from algo.viterbi import (
+    encode_streams,
+    encode_streams_exactly,
+    make_trellis,
+    table_taps,
+    window_values,
+)
 from tests.conftest import CODES, random_code
 
 SMALL = {
@@ -82,6 +88,16 @@ def test_weights_past_the_end_do_not_count() -> None:
     noisy = targets.copy()
     noisy[:, 57:] = 100 * rng.standard_normal((8, 3))
     assert np.array_equal(encode_streams(targets, 57, code), encode_streams(noisy, 57, code))
+
+
+@pytest.mark.parametrize("name", ["LQ-5/2+4", "LQ-2/1+6^3"])
+def test_taps_of_a_codes_table_are_its_own(name: str) -> None:
+    code = CODES[name]
+    features = [1 << j for j in range(code.window)] + list(code.parities)
+    found = table_taps(window_values(code), features)
+    np.testing.assert_allclose(found, code.window_taps * 2.0**-code.exponent, atol=1e-6)
+    others = [m for m in range(1 << code.window) if m not in features]
+    np.testing.assert_allclose(table_taps(window_values(code), others), 0, atol=1e-6)
 
 
 def test_window_values_are_the_decoder(code: LiftCode) -> None:

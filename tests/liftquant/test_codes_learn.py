@@ -41,6 +41,14 @@ def test_learning_begins_with_another_rate(tmp_path: Path) -> None:
     assert "--begin LQ-2/1+4^2" in learned["command"]
 
 
+def test_learning_begins_with_other_parities_of_the_rate(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert learn(first, 2, 1, 6, "--parities", "2") == 0
+    begin = ["--parities", "4", "--begin", str(first), "--starts", "0"]
+    assert learn(second, 2, 1, 6, *begin) == 0
+    assert read_code(second).code.name == "LQ-2/1+4^4"
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -49,6 +57,7 @@ def test_learning_begins_with_another_rate(tmp_path: Path) -> None:
         (["--parities", "0x40"], "parity mask 0x40 must name two or more of the 6 window bits"),
         (["--starts", "0"], "nothing to learn from"),
         (["--begin", "LQ-2/1+10"], "LQ-2/1+10 has 12 window bits and 0 parities"),
+        (["--begin", "LQ-2/1+6^8"], "and of its own parities where the rate is another"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(
