@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from algo.calibrated import QuantisedBlock
 
 
+# how far a latent moves that is always pushed one way, where 1 is to the flip of its sign
+_REACH = 1.5
+_LATENT_STEP = 0.2  # at most: a sign is to be pushed more than once before it flips
+
+
 @dataclass(frozen=True)
 class Correction:
     """Settings.
@@ -27,12 +32,12 @@ class Correction:
     Attributes:
         epochs: passes over the calibration windows.
         rate: learning rate of Adam for the logarithms of the scales.
-        signs: learning rate of the latents behind the signs, None to leave the signs.
+        signs: whether the signs are trained too.
     """
 
     epochs: int = 2
     rate: float = 2e-3
-    signs: float | None = None
+    signs: bool = False
 
 
 def correct_block(
@@ -63,10 +68,10 @@ def correct_block(
     for p in slow:
         del fast[id(p)]
     groups = [{"params": list(fast.values()), "lr": settings.rate}]
-    if slow:
-        groups.append({"params": slow, "lr": settings.signs})
-    adam = torch.optim.Adam(groups)
     steps = settings.epochs * len(hidden)
+    if slow:  # latents start at 1, and a step of Adam is about its rate, which falls to zero
+        groups.append({"params": slow, "lr": min(_LATENT_STEP, 2 * _REACH / (steps + 1))})
+    adam = torch.optim.Adam(groups)
     decay = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: 1 - step / steps)
     before = _loss(staged, name, block, hidden, targets)
     for _ in range(settings.epochs):
@@ -100,7 +105,7 @@ def _inside(name: str, layers: Mapping[str, TunableLinear]) -> dict[str, Tunable
 
 
 def _trainable(
-    made: "QuantisedBlock", biases: Mapping[str, torch.Tensor | None], signs: float | None = None
+    made: "QuantisedBlock", biases: Mapping[str, torch.Tensor | None], signs: bool = False
 ) -> dict[str, TunableLinear]:
     shared = {m: made.whitenings[group[0]] for group in made.groups for m in group}
     return tunable_layers(made.matrices, shared, biases, signs)

@@ -18,9 +18,6 @@ from algo.matrix import PackedMatrix
 from algo.packing import pack_bits, unpack_bits
 from algo.whitening import Whitening
 
-# a latent starts so far from zero, in units of the learning rate of an Adam step
-_STEPS_TO_FLIP = 12
-
 
 def sign_accumulators(signs: torch.Tensor, code: LiftCode) -> torch.Tensor:
     """Integer weights of streams of signs, differentiable in the signs.
@@ -93,12 +90,12 @@ class TunableLinear(nn.Module):
         whitening: its transform; of its input scales `inputs` takes the place.
         inputs: trainable input scales.
         bias: ``(outputs,)`` or None, not trained.
-        signs_rate: learning rate that latents will be trained with; None leaves the signs fixed.
+        signs: whether the signs can be trained; the latents behind them start at 1 and -1.
     """
 
     def __init__(
         self, matrix: PackedMatrix, whitening: Whitening, inputs: InputScales,
-        bias: torch.Tensor | None, signs_rate: float | None = None,
+        bias: torch.Tensor | None, signs: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         self._matrix = matrix
@@ -109,13 +106,12 @@ class TunableLinear(nn.Module):
         self._scale_signs = scales.sign()  # 0 for rows of zeros, which stay so
         self.log_scales = nn.Parameter(torch.where(scales == 0, 1.0, scales.abs()).log())
         self.latent: nn.Parameter | None = None
-        if signs_rate is None:
+        if not signs:
             accs = torch.from_numpy(np.ascontiguousarray(matrix.accumulators())).float()
             self._fixed: torch.Tensor = self._unrotated(accs)
         else:
             bits = unpack_bits(matrix.words, matrix.groups * matrix.code.lifted)
-            signs = torch.from_numpy(bits.astype(np.float32)) * 2 - 1
-            self.latent = nn.Parameter(signs * (signs_rate * _STEPS_TO_FLIP))
+            self.latent = nn.Parameter(torch.from_numpy(bits.astype(np.float32)) * 2 - 1)
 
     def _unrotated(self, accs: torch.Tensor) -> torch.Tensor:
         dense: torch.Tensor = self._rotation.undo(accs * 2.0**-self._matrix.code.exponent)
@@ -149,7 +145,7 @@ def tunable_layers(
     matrices: Mapping[str, PackedMatrix],
     whitenings: Mapping[str, Whitening],
     biases: Mapping[str, torch.Tensor | None],
-    signs_rate: float | None = None,
+    signs: bool = False,
 ) -> dict[str, TunableLinear]:
     """Trainable layers by name; those that share a transform share its input scales.
 
@@ -157,12 +153,12 @@ def tunable_layers(
         matrices: by layer.
         whitenings: by layer; one object for layers that share an input.
         biases: by layer.
-        signs_rate: as `TunableLinear` takes it.
+        signs: as `TunableLinear` takes it.
     """
     inputs: dict[int, InputScales] = {}
     layers = {}
     for name, matrix in matrices.items():
         whitening = whitenings[name]
         shared = inputs.setdefault(id(whitening), InputScales(whitening))
-        layers[name] = TunableLinear(matrix, whitening, shared, biases[name], signs_rate)
+        layers[name] = TunableLinear(matrix, whitening, shared, biases[name], signs)
     return layers

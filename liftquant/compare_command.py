@@ -32,9 +32,12 @@ def compare(
         typer.Option(help="Instead of --text: wikitext2 or c4 (needs `datasets` and the network)."),
     ] = None,
     calibration: Annotated[
-        Path | None,
-        typer.Option(help="Calibrate on this file; help topics other than those evaluated on."),
-    ] = None,
+        str,
+        typer.Option(
+            help="Calibrate on this: a UTF-8 file, wikitext2, c4, or builtin: help topics other "
+            "than those evaluated on."
+        ),
+    ] = "builtin",
     context: Annotated[int, typer.Option(min=2, help="Tokens per window.")] = 512,
     tokens: Annotated[
         int, typer.Option(min=2, help="Evaluate on at most so many tokens of the text.")
@@ -98,31 +101,23 @@ def _task(
     model: str,
     text: Path | None,
     dataset: str | None,
-    calibration: Path | None,
+    calibration: str,
     context: int,
     tokens: int,
     calibration_tokens: int,
     batch: int,
 ) -> "Task":
     """The windows to evaluate on and those to calibrate with."""
-    import tempfile
-
     from algo.evaluate import token_windows
-    from algo.model import load_tokenizer
+    from algo.model import source_tokenizer
     from algo.source import open_source
-    from algo.text import calibration_text
     from liftquant.comparing import Task
-    from liftquant.corpora import Corpus, evaluation_corpus, read_text
+    from liftquant.corpora import calibration_corpus, evaluation_corpus
 
     corpus = evaluation_corpus(text, dataset)
-    if calibration is None:
-        other = Corpus("python help topics, the rest", calibration_text())
-    else:
-        other = Corpus(str(calibration), read_text(calibration, "--calibration"))
-    with tempfile.TemporaryDirectory() as scratch:
-        source = open_source(model)
-        source.save_assets(Path(scratch))
-        tokenizer = load_tokenizer(Path(scratch))
+    other = calibration_corpus("--calibration", calibration)
+    source = open_source(model)
+    tokenizer = source_tokenizer(source)
     return Task(
         source=source,
         text=corpus.name,

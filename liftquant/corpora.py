@@ -1,4 +1,8 @@
-"""Texts to evaluate on: a file, the built-in one, or a public corpus through `datasets`."""
+"""Texts to evaluate on and to calibrate with: a file, the built-in ones, or a public corpus.
+
+Public corpora come through `datasets`: the part that is kept for tests to evaluate on, the training
+part to calibrate with.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,7 +11,8 @@ from typing import Any
 
 from algo.errors import LiftError
 
-_C4_DOCUMENTS = 2000  # of the validation split: about a million tokens, more than is ever read
+_C4_DOCUMENTS = 2000  # of either split: about a million tokens, more than is ever read
+BUILTIN = "builtin"
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ def _load(*arguments: Any, **options: Any) -> Any:
         from datasets import load_dataset
     except ImportError:
         raise LiftError(
-            "--dataset needs the package datasets: pip install 'liftquant[eval]' "
-            "(or give a file with --text)"
+            f"{arguments[0]} needs the package datasets: pip install 'liftquant[eval]' "
+            "(or give a file instead)"
         ) from None
     from huggingface_hub.utils import logging
 
@@ -39,20 +44,22 @@ def _load(*arguments: Any, **options: Any) -> Any:
     except Exception as error:  # network, hub, cache: the same to the user
         raise LiftError(
             f"the data set {arguments[0]} cannot be fetched ({type(error).__name__}); it needs the "
-            "network or a filled cache: use --text with a file of your own, or the built-in text"
+            "network or a filled cache: use a file of your own, or the built-in text"
         ) from error
 
 
-def _wikitext2() -> str:
-    """The raw test split, rows joined by blank lines, as GPTQ and most papers after it have it."""
-    rows = _load("Salesforce/wikitext", "wikitext-2-raw-v1", split="test")
+def _wikitext2(training: bool) -> str:
+    """The raw split, rows joined by blank lines, as GPTQ and most papers after it have it."""
+    split = "train" if training else "test"
+    rows = _load("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)
     return "\n\n".join(rows["text"])
 
 
-def _c4() -> str:
-    """The first documents of the first validation file, joined by blank lines."""
-    file = "en/c4-validation.00000-of-00008.json.gz"
-    rows = _load("allenai/c4", data_files={"validation": file}, split="validation")
+def _c4(training: bool) -> str:
+    """The first documents of the split's first file, joined by blank lines."""
+    split, files = ("train", 1024) if training else ("validation", 8)
+    file = f"en/c4-{split}.00000-of-{files:05d}.json.gz"
+    rows = _load("allenai/c4", data_files={split: file}, split=split)
     return "\n\n".join(rows["text"][:_C4_DOCUMENTS])
 
 
@@ -87,4 +94,23 @@ def evaluation_corpus(text: Path | None, dataset: str | None) -> Corpus:
         return Corpus("python help topics", evaluation_text())
     if dataset not in _CORPORA:
         raise LiftError(f"--dataset {dataset} is none of {', '.join(_CORPORA)}")
-    return Corpus(dataset, _CORPORA[dataset]())
+    return Corpus(dataset, _CORPORA[dataset](training=False))
+
+
+def calibration_corpus(option: str, name: str) -> Corpus:
+    """What to calibrate with: ``builtin``, the training part of a public corpus, or else a file.
+
+    Args:
+        option: what the name was given to, for messages.
+        name: the text's.
+
+    Raises:
+        LiftError: the file cannot be read, or the corpus is out of reach.
+    """
+    from algo.text import calibration_text
+
+    if name == BUILTIN:
+        return Corpus("python help topics, the rest", calibration_text())
+    if name in _CORPORA:
+        return Corpus(f"{name}, training part", _CORPORA[name](training=True))
+    return Corpus(name, read_text(Path(name), option))

@@ -43,7 +43,8 @@ def quantize(
     calib: Annotated[
         str,
         typer.Option(
-            help="Text to calibrate with: builtin, a UTF-8 file, or none for plain rounding."
+            help="Text to calibrate with: builtin, wikitext2, c4, a UTF-8 file, or none for plain "
+            "rounding."
         ),
     ] = "builtin",
     calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 16384,
@@ -53,6 +54,9 @@ def quantize(
     ] = False,
     correct: Annotated[
         bool, typer.Option("--correct", help="Train each block's scales afterwards.")
+    ] = False,
+    signs: Annotated[
+        bool, typer.Option("--signs", help="With --correct: train the signs too.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the whitening.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -80,8 +84,7 @@ def quantize(
     matching = [a for a in AXES if a == axis]
     if not matching:
         raise LiftError(f"--axis {axis} is none of {', '.join(AXES)}")
-    if (correct or learn_whitening) and calib == "none":
-        raise LiftError("--correct and --learn-whitening need a text; drop --calib none")
+    _check_training(calib, correct, learn_whitening, signs)
     wish = Wish(bits or 2.4, window, parities, matching[0], seed, not uniform and calib != "none")
     if not fit and not code:
         check_rate(wish)
@@ -94,8 +97,9 @@ def quantize(
     if calib != "none":
         windows = calibration_windows(source, calib, calib_context, calib_tokens)
         calibration = Calibration(
-            windows, learned=learn_whitening, correction=Correction() if correct else None
-        )
+            windows, learned=learn_whitening,
+            correction=Correction(signs=signs) if correct else None,
+        )  # fmt: skip
     if chosen is not None:
         recipe = Recipe(chosen, matching[0], seed, calibration)
     else:
@@ -113,3 +117,13 @@ def quantize(
         print_json(asdict(summary))
     else:
         out.print(summary_table(summary))
+
+
+def _check_training(calib: str, correct: bool, learn_whitening: bool, signs: bool) -> None:
+    """Raise LiftError where something is to be trained that lacks what it needs."""
+    from algo.errors import LiftError
+
+    if (correct or learn_whitening) and calib == "none":
+        raise LiftError("--correct and --learn-whitening need a text; drop --calib none")
+    if signs and not correct:
+        raise LiftError("--signs is part of --correct; give both")

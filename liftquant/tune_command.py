@@ -14,7 +14,7 @@ def tune(
     model: Annotated[str, typer.Argument(help="The original model.")],
     tuned: Annotated[Path, typer.Argument(help="The checkpoint directory to write.")],
     calib: Annotated[
-        str, typer.Option(help="Text to tune on: builtin, or a UTF-8 file.")
+        str, typer.Option(help="Text to tune on: builtin, wikitext2, c4, or a UTF-8 file.")
     ] = "builtin",
     calib_tokens: Annotated[int, typer.Option(min=2, help="Tokens of it to use.")] = 32768,
     calib_context: Annotated[int, typer.Option(min=2, help="Tokens per window of it.")] = 512,

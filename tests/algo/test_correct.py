@@ -93,7 +93,7 @@ def test_signs_are_trained_into_other_codewords(tiny_llama: Path) -> None:
     case = Case(tiny_llama, "LQ-2/1+6^3")
     case.made = damaged(case.made)
     scales = case.correct(Correction(epochs=20, rate=0.01))
-    made = case.correct(Correction(epochs=20, rate=0.01, signs=0.01))
+    made = case.correct(Correction(epochs=20, rate=0.01, signs=True))
     assert case.loss(made) < case.loss(scales) < case.loss(case.made)
     assert words(scales) == words(case.made)
     before = words(case.made)
@@ -124,7 +124,7 @@ def test_every_step_is_reported(case: Case) -> None:
 
 
 def test_result_repeats(case: Case) -> None:
-    one, two = (case.correct(Correction(epochs=2, rate=0.01, signs=0.01)) for _ in range(2))
+    one, two = (case.correct(Correction(epochs=2, rate=0.01, signs=True)) for _ in range(2))
     assert words(one) == words(two)
     assert all(torch.equal(m.scales, two.matrices[n].scales) for n, m in one.matrices.items())
 

@@ -26,7 +26,7 @@ MIXED = {
 }
 RECIPE = Recipe(CODES["LQ-3/1+5"], "out", 4, CALIBRATION, MIXED)
 CORRECTED = dataclasses.replace(
-    RECIPE, calibration=dataclasses.replace(CALIBRATION, correction=Correction(1, 0.01, 0.01))
+    RECIPE, calibration=dataclasses.replace(CALIBRATION, correction=Correction(8, 0.01, True))
 )
 LEARNED = dataclasses.replace(RECIPE, calibration=dataclasses.replace(CALIBRATION, learned=True))
 

@@ -6,7 +6,7 @@ import pytest
 
 from algo.errors import LiftError
 from algo.text import evaluation_text
-from liftquant.corpora import evaluation_corpus
+from liftquant.corpora import calibration_corpus, evaluation_corpus
 
 
 def test_built_in_text_is_the_default() -> None:
@@ -66,4 +66,5 @@ def test_rows_are_joined_by_blank_lines(
 
     monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     assert evaluation_corpus(None, name).text == "one\n\n\n\ntwo"
-    assert seen == [asked]
+    assert calibration_corpus("--calib", name).text == "one\n\n\n\ntwo"
+    assert seen == [asked, (asked[0], "train")]  # never what is evaluated on

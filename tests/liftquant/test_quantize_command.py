@@ -62,6 +62,7 @@ def test_rates_go_by_sensitivity_within_the_average(
         (["--bits", "3", "--window", "8", "--uniform", "--no-parities"], best_code(3, 8).name),
         (["--code", "LQ-16/8", "--axis", "in"], "LQ-16/8"),
         (["--code", "LQ-16/8", "--correct"], "LQ-16/8"),
+        (["--code", "LQ-16/8", "--correct", "--signs"], "LQ-16/8"),
         (["--code", "LQ-16/8", "--learn-whitening"], "LQ-16/8"),
     ],
 )  # fmt: skip
@@ -78,7 +79,7 @@ def test_options_reach_the_checkpoint(
     assert {entry.axis for entry in layers} == {"in" if "in" in options else "out"}
     assert {entry.turns is None for entry in layers} == {"--learn-whitening" not in options}
     plain = tmp_path / "plain"
-    base = [o for o in options if o not in ("--correct", "--learn-whitening")]
+    base = [o for o in options if o not in ("--correct", "--signs", "--learn-whitening")]
     quantize(capsys, reading_llama, plain, "--calib", text, *SHORT, *base)
     first = "block-000.safetensors"
     same = (plain / first).read_bytes() == (folder / first).read_bytes()
@@ -119,6 +120,7 @@ def test_builtin_text_is_the_default(
         (["--fit", "1GiB", "--code", "LQ-16/8"], "--bits, --fit and --code exclude each other"),
         (["--correct", "--calib", "none"], "need a text; drop --calib none"),
         (["--learn-whitening", "--calib", "none"], "need a text; drop --calib none"),
+        (["--signs"], "--signs is part of --correct; give both"),
         (["--bits", "9"], "9 bits per weight are outside what the shipped codes of window 12"),
         (["--bits", "0.5"], "0.5 bits per weight are outside"),
         (["--bits", "2.55", "--calib", "none"], "no shipped code has 2.55 bits per weight"),

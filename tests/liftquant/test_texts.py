@@ -6,7 +6,8 @@ import torch
 from algo.errors import LiftError
 from algo.source import open_source
 from algo.text import calibration_text, evaluation_text
-from liftquant.texts import calibration_windows, read_text
+from liftquant.corpora import read_text
+from liftquant.texts import calibration_windows
 
 
 def test_file_is_cut_into_windows(reading_llama: Path, tmp_path: Path) -> None:
@@ -31,10 +32,10 @@ def test_builtin_text_is_not_the_one_evaluated_on(reading_llama: Path) -> None:
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(LiftError, match=r"--text .*none cannot be read as UTF-8 text: .*No such"):
-        read_text("--text", tmp_path / "none")
+        read_text(tmp_path / "none", "--text")
     with pytest.raises(LiftError, match=r"--calib .*b cannot be read as UTF-8 text: .*codec"):
-        read_text("--calib", tmp_path / "b")
+        read_text(tmp_path / "b", "--calib")
     with pytest.raises(LiftError, match="cannot be read"):
-        read_text("--calib", tmp_path)
+        read_text(tmp_path, "--calib")
     (tmp_path / "c").write_text("naïve")
-    assert read_text("--calib", tmp_path / "c") == "naïve"
+    assert read_text(tmp_path / "c", "--calib") == "naïve"
