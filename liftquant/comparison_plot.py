@@ -18,6 +18,9 @@ from liftquant.comparison import Comparison, Entry
 
 _BROKEN = 50  # times the original's perplexity: beyond that a model says nothing any more
 _OURS_COLOUR = "#c22f2f"
+_SMALL = 5.5  # points, of the labels
+# how labels lie to each other, in points: a bit, a factor of ten, a letter; about
+_BIT, _DECADE, _LETTER = 150, 160, 2.7
 # colours that stay apart for most colour-blind readers (Okabe and Ito), each with its marker
 _LOOKS = {
     "rtn": ("#888888", "x"), "hqq": ("#e69f00", "s"), "gptq": ("#0072b2", "^"),
@@ -44,8 +47,7 @@ class _Panel:
                 axes, mine, fmt=marker, color=colour, markersize=5, elinewidth=0.8, label=peer,
                 markerfacecolor=hollow, zorder=2,
             )  # fmt: skip
-            for entry in mine:
-                self._name(axes, entry, colour)
+        self._names(axes, [entry for entry in entries if entry.peer != OURS])
         ours = [e for e in entries if e.peer == OURS]
         if ours:
             self._points(
@@ -70,16 +72,34 @@ class _Panel:
         ]
         axes.errorbar([e.bits for e in entries], heights, errors, **look)
 
-    def _name(self, axes: Axes, entry: Entry, colour: str) -> None:
-        value = self.value(entry.divergence)
-        beyond = value > self.top
-        axes.annotate(
-            f"{entry.label}: {value:.2g} \N{UPWARDS ARROW}" if beyond else entry.label,
-            (entry.bits, min(value, self.top)), xytext=(0, -6) if beyond else (4, 3),
-            textcoords="offset points", fontsize=5.5, color=colour,
-            rotation=90 if beyond else 0, ha="center" if beyond else "left",
-            va="top" if beyond else "bottom",
-        )  # fmt: skip
+    def _names(self, axes: Axes, entries: list[Entry]) -> None:
+        """Labels beside their points, on the side where no other label is in the way."""
+        taken: list[tuple[float, float, float]] = []  # left, right, height; in points, about
+        for entry in sorted(entries, key=lambda e: e.bits):
+            colour, _ = _LOOKS[entry.peer]
+            value = self.value(entry.divergence)
+            if value > self.top:
+                axes.annotate(
+                    f"{entry.label}: {value:.2g} \N{UPWARDS ARROW}", (entry.bits, self.top),
+                    xytext=(0, -6), textcoords="offset points", fontsize=_SMALL, color=colour,
+                    rotation=90, ha="center", va="top",
+                )  # fmt: skip
+                continue
+            x, y = entry.bits * _BIT, math.log10(value) * _DECADE
+            length = _LETTER * len(entry.label)
+            for right, dy in ((True, 5), (True, -5), (False, 5), (False, -5), (True, 12)):
+                left = x + 4 if right else x - 4 - length
+                clear = all(
+                    left > b or left + length < a or abs(y + dy - h) > _SMALL for a, b, h in taken
+                )
+                if clear:
+                    break
+            taken.append((left, left + length, y + dy))
+            axes.annotate(
+                entry.label, (entry.bits, value), xytext=(4 if right else -4, dy),
+                textcoords="offset points", fontsize=_SMALL, color=colour,
+                ha="left" if right else "right", va="center",
+            )  # fmt: skip
 
 
 def plot(comparison: Comparison, folder: Path) -> None:
