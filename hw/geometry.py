@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.packing import WORD, stream_words
+from hw.architecture import DEFAULT, Architecture
 from hw.terms import projection_stages
 
 ACC_WIDTH = 12  # signed; a valid code's sums stay within +-2047
@@ -18,6 +19,7 @@ class Geometry:
         code: the code to decode.
         groups: G, groups per stream; windows wrap round within the stream.
         lanes: P, groups decoded per output beat.
+        architecture: of the projection.
 
     Raises:
         LiftError: lanes or groups cannot work; the message names the value and the remedy.
@@ -26,6 +28,7 @@ class Geometry:
     code: LiftCode
     groups: int
     lanes: int = 1
+    architecture: Architecture = DEFAULT
 
     def __post_init__(self) -> None:
         span = self.code.lifted + self.code.overlap
@@ -111,10 +114,25 @@ class Geometry:
         """
         gearbox = 1
         window = min(self.lookahead + 1, self.beats_out) if self.code.overlap else 0
-        return gearbox + window + projection_stages(self.code)
+        return gearbox + window + projection_stages(self.code, self.architecture) + self.queued
+
+    @property
+    def queued(self) -> bool:
+        """Whether weights wait in an output queue, which costs an edge."""
+        return self.architecture.flow == "credit"
+
+    @property
+    def queue_beats(self) -> int:
+        """Beats the output queue has places for: the power of two that the projection needs so as
+        never to wait for credit while the output is ready.
+        """
+        stages = projection_stages(self.code, self.architecture)
+        in_flight = -(-(stages + 1) // self.architecture.cycles)
+        return 1 << in_flight.bit_length()
 
     def cycles(self, streams: int) -> int:
         """Clock edges from the one that takes the first beat to the one that transfers the last
         output beat, counting both, for back-to-back streams without stalls.
         """
-        return self.latency + streams * self.beats_out
+        beats = streams * self.beats_out
+        return self.latency + 1 + (beats - 1) * self.architecture.cycles

@@ -1,7 +1,7 @@
 """The sum behind each weight, arranged for hardware: small tables and a balanced adder tree.
 
-The signs' sum ``sum(+-tap)`` splits into sums over at most four features. Four features have
-sixteen cases, so each partial sum is a table of constants: one 4-input LUT per bit. A sum of
+The signs' sum ``sum(+-tap)`` splits into sums over at most k features, each a table of ``2**k``
+constants; with k = 4 that is one 4-input LUT per bit, with k = 1 a tap or its negative. A sum of
 ``+-tap`` always has the parity of ``sum(tap)``, so the tables hold halves and the lowest bit of the
 result is a constant.
 """
@@ -9,8 +9,7 @@ result is a constant.
 from dataclasses import dataclass
 
 from algo.code import LiftCode
-
-TABLE_INPUTS = 4
+from hw.architecture import DEFAULT, Architecture
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Table:
     """One leaf: ``values[x]`` is half the partial sum when the features read ``x``.
 
     Attributes:
-        features: up to four features, first in the lowest bit of ``x``; each is the tuple of the
+        features: up to k features, first in the lowest bit of ``x``; each is the tuple of the
             window bits whose XOR it is (one bit, unless it is a parity).
         values: ``2**len(features)`` integers.
     """
@@ -35,19 +34,37 @@ class WeightTerms:
     odd: int
 
 
-def weight_terms(code: LiftCode) -> tuple[WeightTerms, ...]:
-    """The d weights of a group."""
-    return tuple(_one_weight(code, row) for row in range(code.group))
+def weight_terms(code: LiftCode, inputs: int = DEFAULT.inputs) -> tuple[WeightTerms, ...]:
+    """The d weights of a group, in tables of at most `inputs` features."""
+    return tuple(_one_weight(code, row, inputs) for row in range(code.group))
 
 
-def projection_stages(code: LiftCode) -> int:
-    """Register stages: parities (where there are any), tables, then one per level of adders."""
-    deepest = max(len(terms.tables) for terms in weight_terms(code))
-    levels = max(deepest - 1, 0).bit_length()
-    return bool(code.parities) + 1 + levels
+def adder_levels(code: LiftCode, inputs: int) -> int:
+    """Levels of the tree that adds up the tables of the weight that has most."""
+    deepest = max(len(terms.tables) for terms in weight_terms(code, inputs))
+    return max(deepest - 1, 0).bit_length()
 
 
-def _one_weight(code: LiftCode, row: int) -> WeightTerms:
+def adder_ranks(code: LiftCode, architecture: Architecture) -> int:
+    """Registers within that tree: one after every `levels` levels and after the last."""
+    return -(-adder_levels(code, architecture.inputs) // architecture.levels)
+
+
+def projection_stages(code: LiftCode, architecture: Architecture = DEFAULT) -> int:
+    """Clock edges from the one that takes a window to the one that can transfer its weights.
+
+    ``tables``: one for the parities (where there are any), one for the tables, one per rank of
+    adders. ``tree``: the same without the tables' own, but one at least. ``shared``: one for the
+    features, C for the tables, one per rank of adders, one for the beat in the making.
+    """
+    ranks = adder_ranks(code, architecture)
+    if architecture.kind == "shared":
+        return 1 + architecture.cycles + ranks + 1
+    own = 1 if architecture.kind == "tables" else ranks == 0
+    return bool(code.parities) + own + ranks
+
+
+def _one_weight(code: LiftCode, row: int, inputs: int) -> WeightTerms:
     start = code.starts[row]
     taps = code.window_taps[row].tolist()
     terms: list[tuple[tuple[int, ...], int]]
@@ -59,8 +76,8 @@ def _one_weight(code: LiftCode, row: int) -> WeightTerms:
             terms.append((members, tap if len(members) % 2 else -tap))
     total = sum(tap for _, tap in terms)
     tables = []
-    for at in range(0, len(terms), TABLE_INPUTS):
-        part = terms[at : at + TABLE_INPUTS]
+    for at in range(0, len(terms), inputs):
+        part = terms[at : at + inputs]
         sums = [
             sum(tap if x >> n & 1 else -tap for n, (_, tap) in enumerate(part))
             for x in range(1 << len(part))
