@@ -7,8 +7,8 @@ from algo.errors import LiftError
 KINDS = ("tables", "tree", "shared")
 FLOWS = ("chain", "credit")
 MAX_INPUTS = 6  # a table of 64 entries: four 4-input LUTs and their multiplexers for each bit
-MAX_CYCLES = 64
-_DEFAULT_INPUTS = {"tables": 4, "tree": 1, "shared": 1}
+MAX_CYCLES = 32
+_DEFAULT_INPUTS = {"tables": 4, "tree": 1, "shared": 2}
 _HELP = "write tables:K, tree or shared:C, then any of ,inputs=K ,levels=N ,flow=chain|credit"
 
 
@@ -19,10 +19,10 @@ class Architecture:
     Attributes:
         kind: ``tables``: k features index a table of partial sums, which a tree of registered
             adders sums (distributed arithmetic). ``tree``: every feature selects plus or minus its
-            tap, no tables. ``shared``: one set of adders decodes `cycles` weights one after the
-            other, its tables indexed by k features and the number of the step.
+            tap, no tables. ``shared``: a weight is summed in C steps, by the same tables and
+            adders, the tables indexed by k features and the number of the step.
         inputs: k, features per table: 2..6 in ``tables``, 1 in ``tree``, 1..6 in ``shared``.
-        cycles: C, clock cycles per output beat: 2..64 in ``shared``, 1 in the others.
+        cycles: C, clock cycles per output beat: 2..32 in ``shared``, 1 in the others.
         levels: adder levels between registers, at least 1.
         flow: ``chain``: a stage moves when it is empty or its successor moves, so ``o.ready``
             reaches all registers through one gate per stage. ``credit``: stages always move, and a

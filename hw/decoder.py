@@ -17,8 +17,8 @@ from hw.window import Window
 class Decoder(wiring.Component):  # type: ignore[misc]
     """Decodes streams of one code and length, exactly as `algo.decode.decode_words` does.
 
-    Clock ``clk``, synchronous reset ``rst``. Throughput: one output beat (P groups) per cycle (per C
-    cycles in architecture ``shared``), over the ends of streams too, while input is valid and
+    Clock ``clk``, synchronous reset ``rst``. Throughput: one output beat (P groups) per cycle (per
+    C cycles in architecture ``shared``), over the ends of streams too, while input is valid and
     output ready.
 
     Ports:
@@ -36,7 +36,8 @@ class Decoder(wiring.Component):  # type: ignore[misc]
             decoder gives does not depend on it, only `latency` and `cycles` do.
 
     Raises:
-        LiftError: lanes, groups or architecture cannot work; the message names the value and the remedy.
+        LiftError: lanes, groups or architecture cannot work; the message names the value and the
+            remedy.
     """
 
     def __new__(

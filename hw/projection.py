@@ -52,7 +52,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
                     m.d.sync += held.eq(feature)
             stage += 1
 
-        registered = architecture.kind == "tables" or not adder_levels(code, architecture.inputs)
+        registered = architecture.kind == "tables" or not adder_levels(code, architecture)
         sums = [
             [
                 table(
@@ -72,7 +72,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
 
         m.d.comb += self.o.payload.eq(
             Cat(
-                accumulator(parts[0].value if parts else None, terms, ACC_WIDTH)
+                accumulator(parts[0].value if parts else None, terms.odd, ACC_WIDTH)
                 for parts, terms in zip(sums, weights * self.geometry.lanes, strict=True)
             )
         )

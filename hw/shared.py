@@ -1,34 +1,42 @@
-"""Windows in, integer weights out: one beat in C cycles, by a C-th of the adders."""
+"""Windows in, integer weights out: one beat in C cycles, by as few adders as that takes."""
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Signal, Value, unsigned
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from hw.geometry import ACC_WIDTH, Geometry
 from hw.sums import Part, accumulator, add_rank, part_signal
-from hw.terms import Table, WeightTerms, adder_ranks, weight_terms
-
-Members = tuple[int, ...]
+from hw.terms import StepTable, adder_ranks, stepped_terms
 
 
 @dataclass(frozen=True)
-class _Turn:
-    """What a unit of adders does in one step: one weight of one lane."""
+class _Steps:
+    """Control of the stages.
 
-    lane: int
-    row: int
+    Attributes:
+        step: the number of the step that goes to the tables.
+        issued: it goes there at this edge.
+        moves: for the tables and every rank of adders the condition on which they move.
+        adds: a sum leaves the last rank.
+        completes: it is a beat's last.
+    """
+
+    step: Signal
+    issued: Value
+    moves: list[Signal]
+    adds: Value
+    completes: Value
 
 
 class SharedProjection(wiring.Component):  # type: ignore[misc]
-    """The projection of P windows by ceil(P*d/C) units, each of which decodes C weights in turn.
+    """The projection of P windows, a C-th of every weight's features in each of C steps.
 
-    The window's bits and parities are registered. In step s, every table of a unit is indexed by
-    k features of the unit's s-th weight and by s; a tree of adders, registered after every `levels`
-    levels, sums the tables, and the sums shift into the beat in the making, which the last step
-    completes. Weights are dealt to units row by row of the taps, so that the lanes of one weight
-    share tables as well as adders.
+    The window's bits and the parities are held in shift registers, from fixed places of which
+    every weight reads its next features: tables of k of them and of the number of the step, a
+    tree of adders registered after every `levels` levels, and one accumulator per weight, which a
+    beat's last step moves to the output register and clears.
 
     Latency: `projection_stages(code, architecture)` edges from taking a window to being able to
     transfer its weights at the next. Throughput: one beat per C cycles. A stage moves when it is
@@ -51,153 +59,112 @@ class SharedProjection(wiring.Component):  # type: ignore[misc]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        architecture = self.geometry.architecture
-        weights = weight_terms(self.geometry.code, architecture.inputs)
-        units = self._units()
+        code, architecture = self.geometry.code, self.geometry.architecture
+        weights = stepped_terms(code, architecture.inputs, architecture.cycles)
+        places = [(lane, i) for lane in range(self.geometry.lanes) for i in range(code.group)]
 
-        moves = [
-            Signal(name=f"move_{s}")
-            for s in range(2 + adder_ranks(self.geometry.code, architecture))
-        ]
-        step, arriving = self._control(m, moves)
-        features = self._features(m, weights)
+        steps = self._control(m, 1 + adder_ranks(code, architecture))
+        held = self._features(m, steps.issued)
         sums = [
-            self._tables(m, moves[0], step, unit, u, weights, features)
-            for u, unit in enumerate(units)
+            [
+                _step_table(
+                    m, steps.moves[0], steps.step, leaf, held[lane, i], f"table_{lane}_{i}_{t}"
+                )
+                for t, leaf in enumerate(weights[i].tables)
+            ]
+            for lane, i in places
         ]
-        for move in moves[1:-1]:
+        for move in steps.moves[1:]:
             sums = add_rank(m, move, sums, architecture.levels)
 
-        outputs: dict[tuple[int, int], Value] = {}
-        for unit, parts in zip(units, sums, strict=True):
-            last = parts[0] if parts else None
-            made = self._collect(m, moves[-1] & arriving, unit, last)
-            for turn, total in zip(unit, made, strict=True):
-                outputs[turn.lane, turn.row] = accumulator(total, weights[turn.row], ACC_WIDTH)
-        m.d.comb += self.o.payload.eq(Cat(outputs[key] for key in sorted(outputs)))
+        outputs = []
+        for (lane, i), (part,) in zip(places, sums, strict=True):
+            low, high = weights[i].low, weights[i].high
+            total = part_signal(low, high, f"total_{lane}_{i}")
+            so_far = Signal(total.shape(), name=f"so_far_{lane}_{i}")
+            # what overflows on the way comes back: only the last sum need fit
+            added = Signal(total.shape(), name=f"added_{lane}_{i}")
+            m.d.comb += added.eq(so_far + part.value)
+            with m.If(steps.adds):
+                m.d.sync += so_far.eq(added)
+            with m.If(steps.completes):
+                m.d.sync += [so_far.eq(0), total.eq(added)]
+            outputs.append(accumulator(total, weights[i].odd, ACC_WIDTH))
+        m.d.comb += self.o.payload.eq(Cat(outputs))
         return m
 
-    def _units(self) -> list[list[_Turn]]:
-        """C weights for each unit, the last may have fewer; its turns are the last steps."""
-        turns = [
-            _Turn(lane, row)
-            for row in range(self.geometry.code.group)
-            for lane in range(self.geometry.lanes)
-        ]
+    def _control(self, m: Module, stages: int) -> _Steps:
+        """Steps and the valid bits of tables and ranks."""
         cycles = self.geometry.architecture.cycles
-        return [turns[at : at + cycles] for at in range(0, len(turns), cycles)]
-
-    def _control(self, m: Module, moves: list[Signal]) -> tuple[Signal, Value]:
-        """Steps and valid bits; returns the step, and that a sum arrives at the beat in the making.
-
-        moves[0] is the condition on which the tables move, the last on which the beat does.
-        """
-        cycles = self.geometry.architecture.cycles
+        moves = [Signal(name=f"move_{s}") for s in range(stages)]
         busy, step = Signal(), Signal(range(cycles))
-        complete = Signal()
-        last = step == cycles - 1
+        closes = step == cycles - 1
         issued = busy & moves[0]
-        m.d.comb += self.i.ready.eq(~busy | (last & moves[0]))
+        m.d.comb += self.i.ready.eq(~busy | (closes & moves[0]))
         with m.If(issued):
-            m.d.sync += step.eq(step + 1)
-            with m.If(last):
-                m.d.sync += [step.eq(0), busy.eq(0)]
-        with m.If(self.i.ready & self.i.valid):
-            m.d.sync += busy.eq(1)
+            m.d.sync += step.eq(Mux(closes, 0, step + 1))
+        with m.If(self.i.ready):
+            m.d.sync += busy.eq(self.i.valid)
 
-        valid: Value = busy
-        final: Value = last
-        for s, move in enumerate(moves[:-1]):
-            held, closing = Signal(name=f"valid_{s}"), Signal(name=f"final_{s}")
-            m.d.comb += move.eq(~held | moves[s + 1])
+        valid, last = busy, closes
+        free = Signal()  # the sum behind the last rank may be added
+        for s, move in enumerate(moves):
+            held, closing = Signal(name=f"valid_{s}"), Signal(name=f"last_{s}")
+            m.d.comb += move.eq(~held | (moves[s + 1] if s + 1 < stages else free))
             with m.If(move):
-                m.d.sync += [held.eq(valid), closing.eq(final)]
-            valid, final = held, closing
-        m.d.comb += [moves[-1].eq(~complete | self.o.ready), self.o.valid.eq(complete)]
-        with m.If(moves[-1]):
-            m.d.sync += complete.eq(valid & final)
-        return step, valid
+                m.d.sync += [held.eq(valid), closing.eq(last)]
+            valid, last = held, closing
+        complete = Signal()
+        m.d.comb += [free.eq(~last | ~complete | self.o.ready), self.o.valid.eq(complete)]
+        with m.If(self.o.ready):
+            m.d.sync += complete.eq(0)
+        with m.If(valid & last & free):
+            m.d.sync += complete.eq(1)
+        return _Steps(step, issued, moves, valid & free, valid & last & free)
 
-    def _features(
-        self, m: Module, weights: tuple[WeightTerms, ...]
-    ) -> dict[tuple[int, Members], Value]:
-        """Registered features by lane and by the window bits they are the XOR of; lanes whose
-        windows overlap use one register.
+    def _features(self, m: Module, issued: Value) -> dict[tuple[int, int], list[Value]]:
+        """Shift registers of window bits and of parities; for every lane and weight the places
+        that its tables read, window bits before parities.
         """
-        registers: dict[Members, Signal] = {}
-        features: dict[tuple[int, Members], Value] = {}
+        code, cycles = self.geometry.code, self.geometry.architecture.cycles
+        bits, parities = -(-code.window // cycles), -(-len(code.parities) // cycles)
+        taken = self.i.ready & self.i.valid
+
+        def shifting(loaded: Value, by: int, name: str) -> Signal:
+            register = Signal(len(loaded), name=name, reset_less=True)
+            with m.If(taken):
+                m.d.sync += register.eq(loaded)
+            with m.Elif(issued):
+                m.d.sync += register.eq(register >> by)
+            return register
+
+        window = shifting(self.i.payload, bits, "window")
+        # a weight near the end may read past it, where its taps are zero
+        ahead = Cat(window, C(0, bits))
+        places: dict[tuple[int, int], list[Value]] = {}
         for lane in range(self.geometry.lanes):
-            for members in sorted({f for w in weights for t in w.tables for f in t.features}):
-                places = tuple(lane * self.geometry.code.lifted + j for j in members)
-                if places not in registers:
-                    name = "_".join(map(str, ("feature", *places)))
-                    registers[places] = Signal(name=name, reset_less=True)
-                    with m.If(self.i.ready & self.i.valid):
-                        m.d.sync += registers[places].eq(Cat(self.i.payload[j] for j in places).xor())
-                features[lane, members] = registers[places]
-        return features
+            for i, start in enumerate(code.starts):
+                at = lane * code.lifted + start
+                places[lane, i] = list(ahead[at : at + bits])
+                if code.parities:
+                    own = self.i.payload[at : at + code.window]
+                    loaded = Cat((own & mask).xor() for mask in code.parities)
+                    held = shifting(loaded, parities, f"parities_{lane}_{i}")
+                    places[lane, i] += list(held[:parities])
+        return places
 
-    def _tables(
-        self,
-        m: Module,
-        move: Value,
-        step: Signal,
-        unit: list[_Turn],
-        number: int,
-        weights: tuple[WeightTerms, ...],
-        features: dict[tuple[int, Members], Value],
-    ) -> list[Part]:
-        """The unit's registered tables: as many as its largest weight has."""
-        first = self.geometry.architecture.cycles - len(unit)
-        parts = []
-        for t in range(max(len(weights[turn.row].tables) for turn in unit)):
-            leaves = {
-                first + n: (turn.lane, weights[turn.row].tables[t])
-                for n, turn in enumerate(unit)
-                if t < len(weights[turn.row].tables)
-            }
-            parts.append(self._table(m, move, step, leaves, features, f"table_{number}_{t}"))
-        return parts
 
-    def _table(
-        self,
-        m: Module,
-        move: Value,
-        step: Signal,
-        leaves: dict[int, tuple[int, Table]],
-        features: dict[tuple[int, Members], Value],
-        name: str,
-    ) -> Part:
-        """One table register; steps without a leaf add nothing."""
-        inputs = Signal(max(len(leaf.features) for _, leaf in leaves.values()), name=f"{name}_in")
-        with m.Switch(step):
-            for at, (lane, leaf) in leaves.items():
-                with m.Case(at):
-                    m.d.comb += inputs.eq(Cat(features[lane, f] for f in leaf.features))
-        values = [value for _, leaf in leaves.values() for value in leaf.values]
-        low, high = min(0, *values), max(0, *values)
-        held = part_signal(low, high, name)
-        with m.If(move):
-            m.d.sync += held.eq(0)
-            with m.Switch(step):
-                for at, (_, leaf) in leaves.items():
-                    with m.Case(at), m.Switch(inputs):
-                        for x in range(1 << len(inputs)):
-                            with m.Case(x):
-                                m.d.sync += held.eq(leaf.values[x % len(leaf.values)])
-        return Part(held, low, high)
-
-    def _collect(
-        self, m: Module, shift: Value, unit: list[_Turn], total: Part | None
-    ) -> list[Value | None]:
-        """The beat's sums of one unit, by turn: each new one pushes the others along."""
-        if total is None:
-            return [None] * len(unit)
-        made = [
-            part_signal(total.low, total.high, f"made_{turn.lane}_{turn.row}") for turn in unit
-        ]
-        with m.If(shift):
-            m.d.sync += [
-                now.eq(after) for now, after in zip(made, [*made[1:], total.value], strict=True)
-            ]
-        return list(made)
+def _step_table(
+    m: Module, move: Value, step: Signal, leaf: StepTable, features: list[Value], name: str
+) -> Part:
+    """The register of one table: one case for every step and value of its features."""
+    low = min(min(values) for values in leaf.values)
+    high = max(max(values) for values in leaf.values)
+    held = part_signal(low, high, name)
+    address = Cat(features[leaf.first : leaf.first + leaf.inputs], step)
+    with m.If(move), m.Switch(address):
+        for at, values in enumerate(leaf.values):
+            for x, value in enumerate(values):
+                with m.Case(at << leaf.inputs | x):
+                    m.d.sync += held.eq(value)
+    return Part(held, low, high)

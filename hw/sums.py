@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from amaranth.hdl import C, Cat, Module, Signal, Value, signed
 
-from hw.terms import Table, WeightTerms
+from hw.terms import Table
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def _add_pairs(m: Module, move: Value | None, parts: list[Part]) -> list[Part]:
     return out
 
 
-def accumulator(total: Value | None, terms: WeightTerms, width: int) -> Value:
+def accumulator(total: Value | None, odd: int, width: int) -> Value:
     """``2 * total + odd`` in `width` bits; a weight without taps has no total and is zero."""
     if total is None:
         return C(0, width)
     sign = total[-1].replicate(width - 1 - len(total))
-    return Cat(C(terms.odd, 1), total, sign)
+    return Cat(C(odd, 1), total, sign)
