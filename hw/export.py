@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
         "taps_sha256": hashlib.sha256(code.taps.tobytes()).hexdigest(),
         "groups": geometry.groups,
         "lanes": geometry.lanes,
+        "architecture": {"text": str(geometry.architecture), **asdict(geometry.architecture)},
         "clock": {"port": "clk", "edge": "rising"},
         "reset": {"port": "rst", "active": "high", "synchronous": True},
         "ports": [
@@ -91,6 +93,7 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
             "layout": "weight n of a beat is at bits [12n, 12n+12), two's complement, and stands "
             "for acc * 2**-exponent; lanes after a stream's last group are unspecified",
         },
+        "cycles_per_beat": geometry.architecture.cycles,
         "latency": geometry.latency,
         "latency_is": "clock edges from the one that takes a stream's first beat to the one that "
         "transfers its first output beat, idle before, without stalls",

@@ -162,8 +162,10 @@ def _step_table(
     high = max(max(values) for values in leaf.values)
     held = part_signal(low, high, name)
     address = Cat(features[leaf.first : leaf.first + leaf.inputs], step)
+    # numbers that are no step read like those without their highest bit: the least logic
+    spare = leaf.values[len(leaf.values) - (1 << len(step) - 1) : 1 << len(step) - 1]
     with m.If(move), m.Switch(address):
-        for at, values in enumerate(leaf.values):
+        for at, values in enumerate((*leaf.values, *spare)):
             for x, value in enumerate(values):
                 with m.Case(at << leaf.inputs | x):
                     m.d.sync += held.eq(value)

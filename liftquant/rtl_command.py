@@ -21,6 +21,12 @@ def export_decoder(
     folder: Annotated[Path, typer.Argument(help="Directory for the .v and .json files.")],
     weights: Annotated[int, typer.Option(min=1, help="Weights in one stream.")],
     lanes: Annotated[int, typer.Option(min=1, help="Groups decoded per clock cycle.")] = 1,
+    architecture: Annotated[
+        str,
+        typer.Option(
+            help="tables:K, tree or shared:C; then ,inputs=K ,levels=N ,flow=chain|credit.",
+        ),
+    ] = "tables:4",
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_decoder",
 ) -> None:
     """Write the decoder of a code as Verilog, with a JSON sidecar that describes it."""
@@ -31,10 +37,11 @@ def export_decoder(
 
     check_destination(folder, name)  # before there is a decoder, which Amaranth wants used
     chosen = find_code(code)
-    decoder = Decoder(chosen, stream_groups(weights, chosen), lanes)
+    decoder = Decoder(chosen, stream_groups(weights, chosen), lanes, architecture)
     for path in export(decoder, folder, name):
         out.print(str(path), soft_wrap=True)
     err.print(
-        f"{chosen.name}: streams of {decoder.geometry.groups} groups, {lanes} per cycle, latency "
+        f"{chosen.name} by {decoder.geometry.architecture}: streams of {decoder.geometry.groups} "
+        f"groups, {lanes} in {decoder.geometry.architecture.cycles} cycles, latency "
         f"{decoder.latency} cycles"
     )

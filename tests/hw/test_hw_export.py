@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from algo.code import LiftCode
+from hw.architecture import Architecture, parse_architecture
 from hw.decoder import Decoder
 from hw.export import export
 from tests.cases import random_code
@@ -38,10 +39,17 @@ def test_bytes_do_not_depend_on_the_process(tmp_path):
         assert str(Path(__file__).parents[2]).encode() not in first.read_bytes()
 
 
-@pytest.mark.parametrize(("shape", "groups", "lanes"), [((24, 10), 5, 1), ((12, 5, 9, 2), 9, 2)])
-def test_sidecar_tells_the_truth(tmp_path, shape, groups, lanes):
+@pytest.mark.parametrize(
+    ("shape", "groups", "lanes", "architecture"),
+    [
+        ((24, 10), 5, 1, "tables:4"),
+        ((12, 5, 9, 2), 9, 2, "tree,levels=2"),
+        ((12, 5, 9, 2), 9, 2, "shared:3,flow=credit"),
+    ],
+)
+def test_sidecar_tells_the_truth(tmp_path, shape, groups, lanes, architecture):
     code = random_code(*shape)
-    decoder = Decoder(code, groups, lanes)
+    decoder = Decoder(code, groups, lanes, architecture)
     verilog_path, sidecar_path = export(decoder, tmp_path, "some_name")
     assert (verilog_path.name, sidecar_path.name) == ("some_name.v", "some_name.json")
     text, sidecar = verilog_path.read_text(), json.loads(sidecar_path.read_text())
@@ -61,6 +69,10 @@ def test_sidecar_tells_the_truth(tmp_path, shape, groups, lanes):
     assert LiftCode.from_definition(sidecar["code"]) == code
     assert sidecar["taps_sha256"] == hashlib.sha256(code.taps.tobytes()).hexdigest()
     assert (sidecar["groups"], sidecar["lanes"]) == (groups, lanes)
+    stated = dict(sidecar["architecture"])
+    assert stated.pop("text") == architecture
+    assert Architecture(**stated) == parse_architecture(architecture)
+    assert sidecar["cycles_per_beat"] == (decoder.cycles(3) - decoder.cycles(2)) / decoder.beats_out
     assert sidecar["latency"] == decoder.latency
     assert sidecar["input"]["beats_per_stream"] == decoder.beats_in
     assert sidecar["output"]["beats_per_stream"] == decoder.beats_out
