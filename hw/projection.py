@@ -4,7 +4,9 @@ from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.geometry import ACC_WIDTH, Geometry
+from hw.geometry import Geometry
+from hw.output import ACC_WIDTH
+from hw.stages import stage_moves
 from hw.sums import accumulator, add_rank, table
 from hw.terms import WeightTerms, adder_levels, projection_stages, weight_terms
 
@@ -23,7 +25,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
 
     Ports:
         i: stream In, payload of `window_bits`; ``ready`` depends on ``o.ready``.
-        o: stream Out, payload of `payload_bits`: weight n of the beat, n = lane*d + i, is the
+        o: stream Out, payload of `sums_bits`: weight n of the beat, n = lane*d + i, is the
             signed integer in bits [12n, 12n + 12). ``valid`` and the payload are registers.
     """
 
@@ -32,7 +34,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
         super().__init__(
             {
                 "i": In(stream.Signature(unsigned(geometry.window_bits))),
-                "o": Out(stream.Signature(unsigned(geometry.payload_bits))),
+                "o": Out(stream.Signature(unsigned(geometry.sums_bits))),
             }
         )
 
@@ -92,12 +94,6 @@ class Projection(wiring.Component):  # type: ignore[misc]
 
     def _control(self, m: Module, stages: int) -> list[Value]:
         """Valid bits of the stages; returns for each stage the condition on which it moves."""
-        valids = [Signal(name=f"valid_{s}") for s in range(stages)]
-        moves = [Signal(name=f"move_{s}") for s in range(stages)]
-        for s, (valid, move) in enumerate(zip(valids, moves, strict=True)):
-            following = moves[s + 1] if s + 1 < stages else self.o.ready
-            m.d.comb += move.eq(~valid | following)
-            with m.If(move):
-                m.d.sync += valid.eq(valids[s - 1] if s else self.i.valid)
+        valids, moves = stage_moves(m, stages, self.i.valid, self.o.ready)
         m.d.comb += [self.i.ready.eq(moves[0]), self.o.valid.eq(valids[-1])]
         return moves

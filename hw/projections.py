@@ -9,7 +9,7 @@ from hw.shared import SharedProjection
 
 
 def projection_of(geometry: Geometry) -> wiring.Component:
-    """A component with `window_bits` in at ``i`` and `payload_bits` out at ``o``, as `Projection`.
+    """A component with `window_bits` in at ``i`` and `sums_bits` out at ``o``, as `Projection`.
 
     Latency: `projection_stages(code, architecture)` edges, one more where `queued`. Throughput:
     one beat per `cycles` of the architecture.

@@ -6,7 +6,8 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from hw.geometry import ACC_WIDTH, Geometry
+from hw.geometry import Geometry
+from hw.output import ACC_WIDTH
 from hw.sums import Part, accumulator, add_rank, part_signal
 from hw.terms import StepTable, adder_ranks, stepped_terms
 
@@ -44,7 +45,7 @@ class SharedProjection(wiring.Component):  # type: ignore[misc]
 
     Ports:
         i: stream In, payload of `window_bits`; ``ready`` depends on ``o.ready``.
-        o: stream Out, payload of `payload_bits`: weight n of the beat, n = lane*d + i, is the
+        o: stream Out, payload of `sums_bits`: weight n of the beat, n = lane*d + i, is the
             signed integer in bits [12n, 12n + 12). ``valid`` and the payload are registers.
     """
 
@@ -53,7 +54,7 @@ class SharedProjection(wiring.Component):  # type: ignore[misc]
         super().__init__(
             {
                 "i": In(stream.Signature(unsigned(geometry.window_bits))),
-                "o": Out(stream.Signature(unsigned(geometry.payload_bits))),
+                "o": Out(stream.Signature(unsigned(geometry.sums_bits))),
             }
         )
 
