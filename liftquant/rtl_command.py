@@ -27,6 +27,16 @@ def export_decoder(
             help="tables:K, tree or shared:C; then ,inputs=K ,levels=N ,flow=chain|credit.",
         ),
     ] = "tables:4",
+    width: Annotated[
+        int, typer.Option(help="Bits of a weight: 12 hold any sum, fewer saturate it.")
+    ] = 12,
+    scale: Annotated[
+        str | None,
+        typer.Option(help="Requantise, AXIS:MULTIPLIER_BITS:SHIFT, say in:16:20."),
+    ] = None,
+    mark_last: Annotated[
+        bool, typer.Option("--mark-last", help="A port that marks a stream's last beat.")
+    ] = False,
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_decoder",
 ) -> None:
     """Write the decoder of a code as Verilog, with a JSON sidecar that describes it."""
@@ -34,10 +44,14 @@ def export_decoder(
     from algo.shipped import find_code
     from hw.decoder import Decoder
     from hw.export import check_destination, export
+    from hw.output import Output, parse_scale
 
     check_destination(folder, name)  # before there is a decoder, which Amaranth wants used
     chosen = find_code(code)
-    decoder = Decoder(chosen, stream_groups(weights, chosen), lanes, architecture)
+    output = Output(width, None if scale is None else parse_scale(scale))
+    decoder = Decoder(
+        chosen, stream_groups(weights, chosen), lanes, architecture, output, mark_last
+    )
     for path in export(decoder, folder, name):
         out.print(str(path), soft_wrap=True)
     err.print(

@@ -12,6 +12,7 @@ from algo.code import LiftCode
 from hw.architecture import Architecture, parse_architecture
 from hw.decoder import Decoder
 from hw.export import export
+from hw.output import Output, Scale
 from tests.cases import random_code
 
 SCRIPT = """
@@ -77,3 +78,22 @@ def test_sidecar_tells_the_truth(tmp_path, shape, groups, lanes, architecture):
     assert sidecar["input"]["beats_per_stream"] == decoder.beats_in
     assert sidecar["output"]["beats_per_stream"] == decoder.beats_out
     assert sidecar["output"]["weight"] == {"width": 12, "signed": True, "exponent": code.exponent}
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+def test_sidecar_of_the_last_stage(tmp_path, axis):
+    output = Output(8, Scale(axis, 16, 20))
+    decoder = Decoder(random_code(5, 2, 4), 9, 2, output=output, mark_last=True)
+    verilog_path, sidecar_path = export(decoder, tmp_path)
+    text, sidecar = verilog_path.read_text(), json.loads(sidecar_path.read_text())
+    top = re.search(r"^module liftquant_decoder\((.*?)\);", text, re.M | re.S)
+    assert {p["name"] for p in sidecar["ports"]} == set(top[1].split(", "))
+    widths = {p["name"]: p["width"] for p in sidecar["ports"]}
+    assert widths["o__payload"] == 4 * 8
+    assert widths["scale__payload"] == (16 if axis == "in" else 4 * 16)
+    assert widths["last"] == 1
+    assert sidecar["output"]["weight"]["width"] == 8
+    assert sidecar["output"]["last_marked"]
+    stated = sidecar["scale"]
+    assert (stated["axis"], stated["multiplier_bits"], stated["shift"]) == (axis, 16, 20)
+    assert stated["beats_per_stream"] == (1 if axis == "in" else 5)
