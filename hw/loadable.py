@@ -90,10 +90,10 @@ class LoadableDecoder(wiring.Component):  # type: ignore[misc]
             self._register(m, SHIFTS + i, len(buffer.shift), f"shift_{i}")
             for i in range(capacity.group)
         ]
-        with m.Switch(row):
-            for i, shift in enumerate(shifts):
-                with m.Case(i):
-                    m.d.comb += buffer.shift.eq(shift)
+        m.d.comb += buffer.shift.eq(shifts[0])
+        for i, shift in enumerate(shifts[1:], 1):
+            with m.If(row == i):
+                m.d.comb += buffer.shift.eq(shift)
 
         features = self._features(m, moves[0], buffer.o.payload)
         taps = self._taps(m, moves[0], row)

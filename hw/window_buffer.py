@@ -95,4 +95,5 @@ class WindowBuffer(wiring.Component):  # type: ignore[misc]
 
 def _lowest(value: Value, count: Value) -> Value:
     """The `count` lowest bits of `value`, zeros above."""
-    return Cat(bit & (count > at) for at, bit in enumerate(value))
+    reach = min(len(value), (1 << len(count)) - 1)
+    return Cat(bit & (count > at) for at, bit in enumerate(value[:reach]))
