@@ -62,7 +62,10 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
         meaning = "acc * multiplier / 2**shift, rounded half away from zero, saturated"
     return {
         "module": name,
-        "generator": {"liftquant": _version("liftquant"), "amaranth": _version("amaranth")},
+        "generator": {
+            "liftquant": package_version("liftquant"),
+            "amaranth": package_version("amaranth"),
+        },
         "verilog_sha256": hashlib.sha256(verilog_text.encode()).hexdigest(),
         "code": {"name": code.name, "sha256": code.sha256, **code.definition()},
         "taps_sha256": hashlib.sha256(code.taps.tobytes()).hexdigest(),
@@ -101,23 +104,23 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
 def _ports(decoder: Decoder) -> list[dict[str, Any]]:
     geometry = decoder.geometry
     ports = [
-        _port("clk", "input", 1),
-        _port("rst", "input", 1),
-        _port("i__valid", "input", 1),
-        _port("i__ready", "output", 1),
-        _port("i__payload", "input", geometry.beat_bits),
-        _port("o__valid", "output", 1),
-        _port("o__ready", "input", 1),
-        _port("o__payload", "output", geometry.payload_bits),
+        port("clk", "input", 1),
+        port("rst", "input", 1),
+        port("i__valid", "input", 1),
+        port("i__ready", "output", 1),
+        port("i__payload", "input", geometry.beat_bits),
+        port("o__valid", "output", 1),
+        port("o__ready", "input", 1),
+        port("o__payload", "output", geometry.payload_bits),
     ]
     if geometry.output.scale is not None:
         ports += [
-            _port("scale__valid", "input", 1),
-            _port("scale__ready", "output", 1),
-            _port("scale__payload", "input", geometry.scale_bits),
+            port("scale__valid", "input", 1),
+            port("scale__ready", "output", 1),
+            port("scale__payload", "input", geometry.scale_bits),
         ]
     if decoder.mark_last:
-        ports.append(_port("last", "output", 1))
+        ports.append(port("last", "output", 1))
     return ports
 
 
@@ -136,11 +139,13 @@ def _scale(geometry: Geometry) -> dict[str, Any] | None:
     }
 
 
-def _port(name: str, direction: str, width: int) -> dict[str, Any]:
+def port(name: str, direction: str, width: int) -> dict[str, Any]:
+    """One port of a sidecar."""
     return {"name": name, "direction": direction, "width": width}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Version of an installed package, "unknown" where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed
