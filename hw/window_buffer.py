@@ -1,6 +1,6 @@
 """Words in, one weight's window after another out, for a code known only at run time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.hdl import C, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,7 +70,7 @@ class WindowBuffer(wiring.Component):  # type: ignore[misc]
         with m.If(taken):
             m.d.comb += [
                 gained.eq(Mux(left < WORD, left, WORD)),
-                incoming.eq(_lowest(self.i.payload, left)),
+                incoming.eq(_lowest(self.i.payload, gained)),
             ]
             m.d.sync += sent.eq(sent + gained)
             with m.If(self.idle):
@@ -95,5 +95,6 @@ class WindowBuffer(wiring.Component):  # type: ignore[misc]
 
 def _lowest(value: Value, count: Value) -> Value:
     """The `count` lowest bits of `value`, zeros above."""
-    reach = min(len(value), (1 << len(count)) - 1)
-    return Cat(bit & (count > at) for at, bit in enumerate(value[:reach]))
+    # a shifter, which is less logic than a comparison for every bit
+    beyond = C((1 << len(value)) - 1, len(value)) << count
+    return value & ~beyond[: len(value)]
