@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from algo.decode import Accs, decode_words
+from algo.decode import decode_words
 from algo.errors import LiftError
 from algo.packing import Words
-from hw.beats import input_beats, lane_mask, output_beats
+from hw.beats import Weights, input_beats, lane_mask, output_beats
 from hw.geometry import Geometry
 
 Octets = npt.NDArray[np.uint8]
@@ -60,7 +60,7 @@ class Stimulus:
 def decoder_stimulus(
     geometry: Geometry,
     words: Words,
-    expected: Accs | None = None,
+    expected: Weights | None = None,
     seed: int = 0,
     stalls: tuple[float, float] = (0.0, 0.0),
 ) -> Stimulus:
@@ -69,7 +69,7 @@ def decoder_stimulus(
     Args:
         geometry: of the decoder.
         words: packed streams, uint32 ``(streams, stream_words)``.
-        expected: int16 ``(streams, G*d)``.
+        expected: integers ``(streams, G*d)``; has to be given where the decoder requantises.
         seed: of the stalls.
         stalls: probabilities at the input and at the output.
 
@@ -77,6 +77,9 @@ def decoder_stimulus(
         LiftError: shapes do not fit, padding bits are set or a probability is out of range.
     """
     inputs = input_beats(words, geometry)  # says what shape is wanted
+    if expected is None and geometry.output.scale is not None:
+        raise LiftError("the decoder requantises by multipliers of its own; give expected weights")
+    accs: Weights
     accs = decode_words(words, geometry.groups, geometry.code) if expected is None else expected
     if len(accs) != len(words):
         raise LiftError(f"{len(words)} streams of words but {len(accs)} of expected weights")
@@ -84,7 +87,7 @@ def decoder_stimulus(
         inputs=inputs,
         expected=output_beats(accs, geometry),
         masks=[lane_mask(beat, geometry) for beat in range(geometry.beats_out)],
-        field=12,
+        field=geometry.output.width,
         group=geometry.code.group,
         seed=seed,
         stalls=stalls,
