@@ -54,9 +54,10 @@ class CocotbAdapter:
     async def reset(self, kind: str) -> None:
         """Reset between edges; a ``sync`` reset sees clock edges, an ``async`` one none."""
         await self._step  # Icarus loses what is written at time zero
-        self.set("rst", 1)
-        for port in ("i_valid", "i_payload", "o_ready"):
+        for port in ("rst", "i_valid", "i_payload", "o_ready"):
             self.set(port, 0)
+        await self.settle()  # an asynchronous reset must see its edge
+        self.set("rst", 1)
         for _ in range(RESET_CYCLES):
             await self.settle()
             await (self.edge() if kind == "sync" else self.settle())

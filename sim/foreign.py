@@ -19,11 +19,9 @@ from sim.explain import Term, likenesses, weight_sum
 from sim.foreign_passes import NamedPass, foreign_passes, shortened
 from sim.port_map import PortMap
 from sim.result import BenchResult
-from sim.toolchain import tool_environment
 from sim.vcd import cut_vcd
 from sim.vectors import Vectors
 
-FOREIGN_SIMULATORS = ("verilator", "icarus")
 _BEFORE, _AFTER = 64, 16  # cycles of waveform around what is wrong
 _ARGUMENTS = {
     # warnings are their author's affair; delays mean nothing to the bench
@@ -143,12 +141,6 @@ def verify_foreign(
         LiftError: the map does not fit code or design, the sources cannot be read or built, or a
             tool is missing.
     """
-    if simulator not in FOREIGN_SIMULATORS:
-        raise LiftError(
-            f"simulator {simulator!r} runs no foreign Verilog; use one of "
-            f"{', '.join(FOREIGN_SIMULATORS)}"
-        )
-    tool_environment(simulator)  # says what is missing before anything is done
     _check_sources(design.sources)
     layout = BeatLayout(code, groups, design.ports)
     on_stage("reading the design's ports")
