@@ -59,7 +59,7 @@ def explain(one: "Outcome", bad: "Difference") -> str:
         f"  expected sum, sign * tap for each bit b[place in the stream], {len(terms)} terms:",
         *terms,
         f"  sum {bad.expected:+d}",
-        *(f"  note: {guess}" for guess in bad.looks_like),
+        *(f"  possibly: {guess}" for guess in bad.looks_like),
     ]
     return "\n".join(lines)
 

@@ -172,7 +172,7 @@ def verify_foreign(
 def _check_sources(sources: Sequence[Path]) -> None:
     for source in sources:
         if not source.is_file():
-            raise LiftError(f"--rtl {source}: there is no such file")
+            raise LiftError(f"{source}: there is no such file")
 
 
 def _build(design: Design, outer: Path, folder: Path, simulator: str, waves: bool) -> Model:

@@ -35,7 +35,7 @@ STALLS: dict[Protocol, dict[str, tuple[tuple[float, float], int]]] = {
     "fixed-latency": {"none": ((0.0, 0.0), 1)},
 }
 # beats in a pass, roughly: what a few seconds of simulation allow
-BUDGET = {"verilator": 4_000, "icarus": 400}
+BUDGET = {"verilator": 4_000, "icarus": 250}
 _CODEWORD_FACTOR = 20  # of that budget for the pass of every codeword
 
 

@@ -106,7 +106,8 @@ def read_port_map(path: Path) -> PortMap:
 
 
 def _first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # a misspelt field is also a missing one, and the better answer
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in first["loc"])
     table = _TABLES.get(str(first["loc"][0]), PortMap) if len(first["loc"]) > 1 else PortMap
     match first["type"]:

@@ -82,11 +82,14 @@ def layer_vectors(folder: Path, layer: str, code: LiftCode, groups: int, streams
     """The first streams of a layer of a checkpoint, as they are stored.
 
     Raises:
-        LiftError: there is no such layer, or it is of another code or stream length.
+        LiftError: the checkpoint was altered, there is no such layer, or it is of another code or
+            stream length.
     """
     from algo.checkpoint import Checkpoint
 
-    matrix = Checkpoint(folder).matrix(layer)
+    checkpoint = Checkpoint(folder)
+    checkpoint.verify()
+    matrix = checkpoint.matrix(layer)
     if matrix.code != code:
         raise LiftError(
             f"layer {layer} is in {matrix.code!r}, not in {code!r}; a checkpoint's own code is "

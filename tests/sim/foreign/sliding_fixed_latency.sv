@@ -9,13 +9,17 @@ module sliding_fixed_latency #(
   input  logic [7:0] bits_i,
   output logic signed [3:0][10:0] weights_o
 );
-  typedef logic signed [10:0] weight_t;
-
   // one weight from its eight bits, the first on top
-  function automatic weight_t weight(input logic [7:0] w);
-    localparam weight_t TAPS [8] = '{-117, 125, 69, 57, 67, -66, 119, 121};
-    weight_t sum = '0;
-    for (int j = 0; j < 8; j++) sum += w[7 - j] ? TAPS[j] : -TAPS[j];
+  function automatic logic signed [10:0] weight(input logic [7:0] w);
+    logic signed [10:0] sum;
+    sum  = w[7] ? -11'sd117 : 11'sd117;
+    sum += w[6] ? 11'sd125 : -11'sd125;
+    sum += w[5] ? 11'sd69 : -11'sd69;
+    sum += w[4] ? 11'sd57 : -11'sd57;
+    sum += w[3] ? 11'sd67 : -11'sd67;
+    sum += w[2] ? -11'sd66 : 11'sd66;
+    sum += w[1] ? 11'sd119 : -11'sd119;
+    sum += w[0] ? 11'sd121 : -11'sd121;
     return sum;
   endfunction
 
