@@ -52,12 +52,14 @@ def design_ports(sources: Sequence[Path], includes: Sequence[Path], top: str) ->
             raise LiftError(f"the sources of {top} cannot be read:\n{said}")
         tree = read_json(Path(folder) / "Vports.tree.json")
     types = {entry["addr"]: entry for entry in tree["miscsp"][0]["typesp"]}
-    (module,) = [m for m in tree["modulesp"] if m["name"] == top]
-    return {
-        var["origName"]: Port(var["origName"], var["direction"].lower(), _width(var, types))
-        for var in module["stmtsp"]
-        if var["type"] == "VAR" and var.get("isPrimaryIO")
-    }
+    (module,) = [m for m in tree["modulesp"] if _name(m) == top]
+    found = [v for v in module["stmtsp"] if v["type"] == "VAR" and v.get("isPrimaryIO")]
+    return {_name(v): Port(_name(v), v["direction"].lower(), _width(v, types)) for v in found}
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    """As the source has it: Verilator's own names have two underscores and odd signs encoded."""
+    return str(entry["verilogName"]).strip("\\ ")
 
 
 def _width(var: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> int:
@@ -76,6 +78,6 @@ def _width(var: Mapping[str, Any], types: Mapping[str, Mapping[str, Any]]) -> in
                 entry = types[entry["refDTypep"]]
             case other:
                 raise LiftError(
-                    f"port {var['origName']} is a {other.removesuffix('DTYPE').lower()}, not a "
+                    f"port {_name(var)} has type {other.removesuffix('DTYPE').lower()}, not a "
                     "vector of bits; give the design a top with plain packed ports"
                 )
