@@ -6,13 +6,17 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_vectors_command import vectors
+from liftquant.rtl_verify_command import verify
 
-rtl = typer.Typer(help="Export the decoder as Verilog.", no_args_is_help=True)
+rtl = typer.Typer(help="Decoders in hardware: ours and your own.", no_args_is_help=True)
+rtl.command("verify")(verify)
+rtl.command("vectors")(vectors)
 
 
 @rtl.callback()
 def group() -> None:
-    """Export the decoder as Verilog."""
+    """Decoders in hardware: export ours as Verilog, verify your own."""
 
 
 @rtl.command("export")

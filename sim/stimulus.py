@@ -32,6 +32,7 @@ class Stimulus:
         patience: cycles without a transfer, not counting the bench's own stalls, after which the
             design counts as stuck.
         drain: cycles to watch for surplus output after the last expected beat.
+        longest_stall: a stall lasts 1 to so many cycles.
     """
 
     inputs: Sequence[int]
@@ -43,6 +44,7 @@ class Stimulus:
     stalls: tuple[float, float] = (0.0, 0.0)
     patience: int = 1000
     drain: int = 64
+    longest_stall: int = 1
 
     def __post_init__(self) -> None:
         if not all(0 <= p < 1 for p in self.stalls):
@@ -103,7 +105,14 @@ def save_stimulus(stimulus: Stimulus, path: Path) -> None:
         expected=_rows(stimulus.expected),
         masks=_rows(stimulus.masks),
         numbers=np.array(
-            [stimulus.field, stimulus.group, stimulus.seed, stimulus.patience, stimulus.drain],
+            [
+                stimulus.field,
+                stimulus.group,
+                stimulus.seed,
+                stimulus.patience,
+                stimulus.drain,
+                stimulus.longest_stall,
+            ],
             np.int64,
         ),
         stalls=np.array(stimulus.stalls, np.float64),
@@ -113,7 +122,7 @@ def save_stimulus(stimulus: Stimulus, path: Path) -> None:
 def load_stimulus(path: Path) -> Stimulus:
     """Read what `save_stimulus` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        field, group, seed, patience, drain = stored["numbers"].tolist()
+        field, group, seed, patience, drain, longest = stored["numbers"].tolist()
         return Stimulus(
             inputs=_integers(stored["inputs"]),
             expected=_integers(stored["expected"]),
@@ -124,6 +133,7 @@ def load_stimulus(path: Path) -> Stimulus:
             stalls=(float(stored["stalls"][0]), float(stored["stalls"][1])),
             patience=patience,
             drain=drain,
+            longest_stall=longest,
         )
 
 
