@@ -6,13 +6,15 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_prove_command import prove
 
-rtl = typer.Typer(help="Export the decoder as Verilog.", no_args_is_help=True)
+rtl = typer.Typer(help="Export the decoder as Verilog, and prove it.", no_args_is_help=True)
+rtl.command("prove")(prove)
 
 
 @rtl.callback()
 def group() -> None:
-    """Export the decoder as Verilog."""
+    """Export the decoder as Verilog, and prove it."""
 
 
 @rtl.command("export")
