@@ -22,11 +22,15 @@ class FormalGearbox(wiring.Component):  # type: ignore[misc]
 
     The ports ``fill``, ``held``, ``beats_left`` and ``chunks_left`` read the gearbox's registers
     (`probes`); the harness must find in them what it counted itself, which closes the induction.
+
+    Args:
+        geometry: of the gearbox.
+        part: what is examined.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, part: type[Gearbox] = Gearbox) -> None:
         self.geometry = geometry
-        self.dut = Gearbox(geometry)
+        self.dut = part(geometry)
         beat, chunk = geometry.beat_bits, geometry.chunk_bits
         # as the registers are: the probes fail where the gearbox has others
         self.unit = _unit(geometry)

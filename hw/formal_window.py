@@ -25,16 +25,17 @@ class FormalWindow(wiring.Component):  # type: ignore[misc]
 
     Args:
         geometry: with overlap; without, a window is two wires.
+        part: what is examined.
 
     Raises:
         LiftError: the code has no overlap.
     """
 
-    def __init__(self, geometry: Geometry) -> None:
+    def __init__(self, geometry: Geometry, part: type[Window] = Window) -> None:
         if not geometry.code.overlap:
             raise LiftError(f"{geometry.code.name} has no overlap: its window is wires")
         self.geometry = geometry
-        self.dut = Window(geometry)
+        self.dut = part(geometry)
         self.slots = geometry.lookahead + 2
         chunk, beats = geometry.chunk_bits, geometry.beats_out
         super().__init__(

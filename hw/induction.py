@@ -38,7 +38,7 @@ def prove_by_induction(
     harness: Any,
     probes: Mapping[str, str] | None = None,
     verilog: tuple[str, str] | None = None,
-    steps: int = 4,
+    steps: int = 12,
 ) -> Induction:
     """Prove every assertion of `harness` from reset on, whatever its inputs do.
 
