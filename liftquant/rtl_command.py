@@ -6,17 +6,19 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_prove_command import prove
 from liftquant.rtl_vectors_command import vectors
 from liftquant.rtl_verify_command import verify
 
 rtl = typer.Typer(help="Decoders in hardware: ours and your own.", no_args_is_help=True)
 rtl.command("verify")(verify)
 rtl.command("vectors")(vectors)
+rtl.command("prove")(prove)
 
 
 @rtl.callback()
 def group() -> None:
-    """Decoders in hardware: export ours as Verilog, verify your own."""
+    """Decoders in hardware: export ours as Verilog and prove it, verify your own."""
 
 
 @rtl.command("export")
