@@ -61,7 +61,8 @@ def check_ports(layout: BeatLayout, found: Mapping[str, Port], top: str) -> None
 def _wanted(layout: BeatLayout) -> dict[str, tuple[str, str, int | None, str]]:
     """By field of the map: port name, direction, width where it is known, and what it carries."""
     ports = layout.ports
-    weights = f"{ports.output.weights} weights of {ports.output.weight_bits} bits"
+    count = ports.output.weights
+    weights = f"{count} weight{'s' * (count > 1)} of {_bits(ports.output.weight_bits)}"
     wanted: dict[str, tuple[str, str, int | None, str]] = {}
     if ports.clock is not None:
         wanted["clock"] = (ports.clock, "input", 1, "a clock")

@@ -85,7 +85,8 @@ def foreign_passes(
         add("stored streams", next(iter(patterns)), real)
     if layout.ports.reset is not None:
         calm, busy = "none", list(patterns)[min(1, len(patterns) - 1)]
-        ends = {1: calm, max(1, layout.beats_in // 2): busy, layout.beats_in + 1: calm}
+        beats = layout.beats_in  # after the whole stream, output may be on its way
+        ends = {1: calm, max(1, beats // 2): busy, beats: calm, beats + 1: calm}
         for broken_off, stalls in ends.items():
             few = random_vectors(code, groups, 3, seed + broken_off) + corners
             add(f"reset after {broken_off} input beats", stalls, few, broken_off)

@@ -64,7 +64,7 @@ def test_right_decoders_pass(
     assert found["waves"] is None
     names = [one["name"] for one in found["passes"]]
     assert [name for name in names if name.startswith("stalls")] == [f"stalls: {s}" for s in stalls]
-    assert sum(name.startswith("reset after") for name in names) == 3
+    assert sum(name.startswith("reset after") for name in names) == 4
     assert len(names) == found["planned_passes"]
     coverage = found["coverage"]
     assert coverage["output_bits_toggled"] == toggled
@@ -237,7 +237,7 @@ def test_real_words_are_sent_too(
     (stored,) = [one for one in found["passes"] if one["name"] == "stored streams"]
     assert stored["streams"] == 48
     for more, message in (
-        (["--weights", "50", "--layer", layer], f"streams of layer {layer} have 10 groups"),
+        (["--weights", "60", "--layer", layer], f"streams of layer {layer} have 10 groups"),
         (["--weights", "48", "--layer", "x"], "has no quantised layer 'x'"),
         (["--weights", "48"], "--checkpoint DIR and --layer NAME go together"),
     ):
