@@ -50,17 +50,20 @@ def prove(
     with progress("proving", len(subjects)) as meter:
         for subject in subjects:
             found.append(_prove_one(subject, lambda claim: meter.advance(0, claim)))
+            if report_file:  # a long run that is stopped keeps what it found
+                write_json(report_file, _result(found))
             meter.advance(1, found[-1]["code"])
-    refuted = [decoder for decoder in found if decoder["outcome"] == "refuted"]
-    result = {"refuted": len(refuted), "decoders": found}
-    if report_file:
-        write_json(report_file, result)
+    result = _result(found)
     if json:
         print_json(result)
     else:
         _show(found)
-    if refuted:
+    if result["refuted"]:
         raise typer.Exit(1)
+
+
+def _result(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"refuted": sum(d["outcome"] == "refuted" for d in found), "decoders": found}
 
 
 def _subjects(names: list[str], weights: int, lanes: int) -> "list[Subject]":
