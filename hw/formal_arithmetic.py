@@ -14,8 +14,8 @@ from typing import Any
 
 from algo.code import LiftCode
 from algo.errors import LiftError
-from hw.geometry import ACC_WIDTH
 from hw.netlist import FALSE, TRUE, Netlist
+from hw.output import ACC_WIDTH
 
 Diagram = Any  # dd publishes no types
 Vector = list[Diagram]  # least significant bit first

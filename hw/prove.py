@@ -120,7 +120,7 @@ def _attempts(
 def _stages(geometry: Geometry) -> int:
     from hw.terms import projection_stages
 
-    return projection_stages(geometry.code)
+    return projection_stages(geometry.code, geometry.architecture)
 
 
 def _sums(netlist: Netlist, geometry: Geometry) -> _Outcome:

@@ -9,7 +9,7 @@ from algo.decode import decode_words
 from algo.errors import LiftError
 from algo.files import write_json, write_text
 from algo.packing import WORD, unpack_bits
-from hw.geometry import ACC_WIDTH
+from hw.output import ACC_WIDTH
 from sim.vectors import Vectors
 
 

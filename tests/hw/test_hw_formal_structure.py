@@ -17,7 +17,7 @@ GEOMETRY = Geometry(CODE, 9)
 
 def mapped(monkeypatch=None, projection=Projection):
     if monkeypatch is not None:
-        monkeypatch.setattr("hw.decoder.Projection", projection)
+        monkeypatch.setattr("hw.projections.Projection", projection)
     return map_verilog(decoder_verilog(GEOMETRY))
 
 
@@ -115,7 +115,7 @@ def test_other_machines_are_refused(monkeypatch, projection, message):
 
 
 def test_broken_move_is_refuted_in_the_whole(monkeypatch):
-    monkeypatch.setattr("hw.decoder.Projection", _AlwaysMoves)
+    monkeypatch.setattr("hw.projections.Projection", _AlwaysMoves)
     proofs = {p.claim: p for p in prove_decoder(GEOMETRY, decoder_verilog(GEOMETRY))}
     assert {claim for claim, p in proofs.items() if p.outcome != "proved"} == {"pipeline"}
     assert proofs["sums"].outcome == "proved"  # the registers read as wires are still right
