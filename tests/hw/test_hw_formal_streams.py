@@ -67,7 +67,7 @@ def test_chain_is_proved_for_all_time(stages):
         ("merged >> self.geometry.last_chunk_bits,", "merged >> chunk,"),
         ("(fill >= leaving)", "(fill >= 1)"),
         ("(fill >= leaving)", "(fill >= leaving + 1)"),
-        ("(fill < accept_below // unit)", "(fill <= accept_below // unit)"),
+        ("(fill < accept_below // unit)", "(C(1))"),
         ("- Mux(given, leaving, 0)", "- Mux(given, 1, 0)"),
         ("held | (incoming << shift)", "held | (incoming << (shift + 1))"),
         ("held | (incoming << shift)", "held ^ (held[0] << 3) | (incoming << shift)"),
