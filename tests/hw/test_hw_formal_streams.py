@@ -72,7 +72,7 @@ def test_chain_is_proved_for_all_time(stages):
         ("held | (incoming << shift)", "held | (incoming << (shift + 1))"),
         ("held | (incoming << shift)", "held ^ (held[0] << 3) | (incoming << shift)"),
         ("taken, Mux(last_in, _ones(self.geometry.last_beat_bits)", "1, Mux(last_in, _ones(beat)"),
-        ("left == 0, count - 1, left - 1", "left == 0, count - 1, left - (left != 1)"),
+        ("last_of(m, self.geometry.beats_out,", "last_of(m, self.geometry.beats_out + 1,"),
     ],
 )
 def test_broken_gearbox_is_refuted(old, new):
