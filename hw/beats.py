@@ -1,12 +1,16 @@
 """Packed words as input beats, expected weights as output beats; plain integers."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-from algo.decode import Accs
 from algo.errors import LiftError
 from algo.packing import Words
-from hw.geometry import ACC_WIDTH, Geometry
+from hw.geometry import Geometry
+from hw.output import ACC_WIDTH
+
+Weights = npt.NDArray[np.signedinteger[Any]]
 
 
 def input_beats(words: Words, geometry: Geometry) -> list[int]:
@@ -27,10 +31,11 @@ def input_beats(words: Words, geometry: Geometry) -> list[int]:
     return _integers(padded.reshape(-1, geometry.beat_words).view(np.uint8))
 
 
-def output_beats(accs: Accs, geometry: Geometry) -> list[int]:
-    """Expected weights, int16 ``(streams, G*d)``, as payloads of `payload_bits` bits.
+def output_beats(accs: Weights, geometry: Geometry) -> list[int]:
+    """Expected weights, integers ``(streams, G*d)``, as payloads of `payload_bits` bits.
 
-    Stream by stream, `beats_out` beats each; lanes beyond a stream's last group are zero.
+    They saturate to the output's width. Stream by stream, `beats_out` beats each; lanes beyond a
+    stream's last group are zero.
 
     Raises:
         LiftError: the shape is wrong.
@@ -42,18 +47,20 @@ def output_beats(accs: Accs, geometry: Geometry) -> list[int]:
             f"{geometry.code.name} need (streams, {weights})"
         )
     per_beat = geometry.lanes * geometry.code.group
-    padded = np.zeros((len(accs), geometry.beats_out * per_beat), "<i2")
-    padded[:, :weights] = accs
+    width = geometry.output.width
+    limit = 1 << width - 1
+    padded = np.zeros((len(accs), geometry.beats_out * per_beat), "<i2" if width <= 16 else "<i4")
+    padded[:, :weights] = np.clip(accs, -limit, limit - 1) if width < ACC_WIDTH else accs
     octets = padded.reshape(-1, per_beat, 1).view(np.uint8)
-    bits = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :ACC_WIDTH]
-    fields = bits.reshape(len(bits), per_beat * ACC_WIDTH)
+    bits = np.unpackbits(octets, axis=2, bitorder="little")[:, :, :width]
+    fields = bits.reshape(len(bits), per_beat * width)
     return _integers(np.packbits(fields, axis=1, bitorder="little"))
 
 
 def lane_mask(beat: int, geometry: Geometry) -> int:
     """The payload bits that mean something in output beat `beat` of a stream."""
     lanes = min(geometry.lanes, geometry.groups - beat * geometry.lanes)
-    return (1 << lanes * geometry.code.group * ACC_WIDTH) - 1
+    return (1 << lanes * geometry.code.group * geometry.output.width) - 1
 
 
 def _integers(octets: npt.NDArray[np.uint8]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from algo.errors import LiftError
 from algo.files import write_json, write_text
 from hw.decoder import Decoder
-from hw.geometry import ACC_WIDTH
+from hw.geometry import Geometry
+from hw.output import ACC_WIDTH
 
 _KEYWORDS = frozenset(
     [
@@ -54,27 +56,25 @@ def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -
 def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
     """What `export` writes beside the Verilog, as JSON values."""
     geometry = decoder.geometry
-    code = geometry.code
+    code, width = geometry.code, geometry.output.width
+    meaning = "acc * 2**-exponent" + (", saturated" if width < ACC_WIDTH else "")
+    if geometry.output.scale is not None:
+        meaning = "acc * multiplier / 2**shift, rounded half away from zero, saturated"
     return {
         "module": name,
-        "generator": {"liftquant": _version("liftquant"), "amaranth": _version("amaranth")},
+        "generator": {
+            "liftquant": package_version("liftquant"),
+            "amaranth": package_version("amaranth"),
+        },
         "verilog_sha256": hashlib.sha256(verilog_text.encode()).hexdigest(),
         "code": {"name": code.name, "sha256": code.sha256, **code.definition()},
         "taps_sha256": hashlib.sha256(code.taps.tobytes()).hexdigest(),
         "groups": geometry.groups,
         "lanes": geometry.lanes,
+        "architecture": {"text": str(geometry.architecture), **asdict(geometry.architecture)},
         "clock": {"port": "clk", "edge": "rising"},
         "reset": {"port": "rst", "active": "high", "synchronous": True},
-        "ports": [
-            _port("clk", "input", 1),
-            _port("rst", "input", 1),
-            _port("i__valid", "input", 1),
-            _port("i__ready", "output", 1),
-            _port("i__payload", "input", geometry.beat_bits),
-            _port("o__valid", "output", 1),
-            _port("o__ready", "input", 1),
-            _port("o__payload", "output", geometry.payload_bits),
-        ],
+        "ports": _ports(decoder),
         "input": {
             "beats_per_stream": geometry.beats_in,
             "words_per_beat": geometry.beat_words,
@@ -87,21 +87,65 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
             "beats_per_stream": geometry.beats_out,
             "weights_per_beat": geometry.lanes * code.group,
             "weights_per_stream": geometry.groups * code.group,
-            "weight": {"width": ACC_WIDTH, "signed": True, "exponent": code.exponent},
-            "layout": "weight n of a beat is at bits [12n, 12n+12), two's complement, and stands "
-            "for acc * 2**-exponent; lanes after a stream's last group are unspecified",
+            "weight": {"width": width, "signed": True, "exponent": code.exponent},
+            "layout": f"weight n of a beat is at bits [{width}n, {width}n+{width}), two's "
+            f"complement, and stands for {meaning}; lanes after a stream's last group are "
+            "unspecified",
+            "last_marked": decoder.mark_last,
         },
+        "scale": _scale(geometry),
+        "cycles_per_beat": geometry.architecture.cycles,
         "latency": geometry.latency,
         "latency_is": "clock edges from the one that takes a stream's first beat to the one that "
         "transfers its first output beat, idle before, without stalls",
     }
 
 
-def _port(name: str, direction: str, width: int) -> dict[str, Any]:
+def _ports(decoder: Decoder) -> list[dict[str, Any]]:
+    geometry = decoder.geometry
+    ports = [
+        port("clk", "input", 1),
+        port("rst", "input", 1),
+        port("i__valid", "input", 1),
+        port("i__ready", "output", 1),
+        port("i__payload", "input", geometry.beat_bits),
+        port("o__valid", "output", 1),
+        port("o__ready", "input", 1),
+        port("o__payload", "output", geometry.payload_bits),
+    ]
+    if geometry.output.scale is not None:
+        ports += [
+            port("scale__valid", "input", 1),
+            port("scale__ready", "output", 1),
+            port("scale__payload", "input", geometry.scale_bits),
+        ]
+    if decoder.mark_last:
+        ports.append(port("last", "output", 1))
+    return ports
+
+
+def _scale(geometry: Geometry) -> dict[str, Any] | None:
+    scale = geometry.output.scale
+    if scale is None:
+        return None
+    bits = scale.multiplier_bits
+    return {
+        **asdict(scale),
+        "beats_per_stream": 1 if scale.axis == "in" else geometry.beats_out,
+        "layout": "the stream's multiplier, unsigned"
+        if scale.axis == "in"
+        else f"the multiplier of weight n of the output beat at bits [{bits}n, {bits}n+{bits}), "
+        "unsigned; lanes after a stream's last group are ignored",
+    }
+
+
+def port(name: str, direction: str, width: int) -> dict[str, Any]:
+    """One port of a sidecar."""
     return {"name": name, "direction": direction, "width": width}
 
 
-def _version(package: str) -> str:
+def package_version(package: str) -> str:
+    """Version of an installed package, "unknown" where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:  # run from a source tree that is not installed

@@ -7,6 +7,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from algo.packing import WORD
+from hw.counting import last_of
 from hw.geometry import Geometry
 
 
@@ -48,8 +49,8 @@ class Gearbox(wiring.Component):  # type: ignore[misc]
         taken = self.i.valid & self.i.ready
         given = self.o.valid & self.o.ready
 
-        last_in = _last_of(m, self.geometry.beats_in, taken, "beats_left")
-        last_out = _last_of(m, self.geometry.beats_out, given, "chunks_left")
+        last_in = last_of(m, self.geometry.beats_in, taken, "beats_left")
+        last_out = last_of(m, self.geometry.beats_out, given, "chunks_left")
         gained = Mux(last_in, self.geometry.last_beat_bits // unit, beat // unit)
         leaving = Mux(last_out, self.geometry.last_chunk_bits // unit, chunk // unit)
 
@@ -81,13 +82,3 @@ class Gearbox(wiring.Component):  # type: ignore[misc]
 
 def _ones(bits: int) -> Value:
     return C((1 << bits) - 1, bits)
-
-
-def _last_of(m: Module, count: int, step: Value, name: str) -> Value:
-    """High while `count` - 1 of every `count` steps have passed."""
-    if count == 1:
-        return C(1, 1)
-    left = Signal(range(count), init=count - 1, name=name)
-    with m.If(step):
-        m.d.sync += left.eq(Mux(left == 0, count - 1, left - 1))
-    return left == 0

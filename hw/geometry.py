@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.packing import WORD, stream_words
+from hw.architecture import DEFAULT, Architecture
+from hw.output import ACC_WIDTH, SUMS, Output
 from hw.terms import projection_stages
-
-ACC_WIDTH = 12  # signed; a valid code's sums stay within +-2047
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class Geometry:
         code: the code to decode.
         groups: G, groups per stream; windows wrap round within the stream.
         lanes: P, groups decoded per output beat.
+        architecture: of the projection.
+        output: width and scaling of the weights.
 
     Raises:
         LiftError: lanes or groups cannot work; the message names the value and the remedy.
@@ -26,6 +28,8 @@ class Geometry:
     code: LiftCode
     groups: int
     lanes: int = 1
+    architecture: Architecture = DEFAULT
+    output: Output = SUMS
 
     def __post_init__(self) -> None:
         span = self.code.lifted + self.code.overlap
@@ -84,9 +88,23 @@ class Geometry:
         return self.chunk_bits + self.code.overlap
 
     @property
-    def payload_bits(self) -> int:
-        """Width of the output payload: P*d accumulators."""
+    def sums_bits(self) -> int:
+        """Width of the projection's output: P*d sums."""
         return self.lanes * self.code.group * ACC_WIDTH
+
+    @property
+    def payload_bits(self) -> int:
+        """Width of the output payload: P*d weights."""
+        return self.lanes * self.code.group * self.output.width
+
+    @property
+    def scale_bits(self) -> int:
+        """Width of the payload of multipliers: one on axis ``in``, P*d on axis ``out``."""
+        scale = self.output.scale
+        if scale is None:
+            return 0
+        each = 1 if scale.axis == "in" else self.lanes * self.code.group
+        return each * scale.multiplier_bits
 
     @property
     def beats_in(self) -> int:
@@ -107,14 +125,30 @@ class Geometry:
     def latency(self) -> int:
         """Clock edges from the one that takes a stream's first beat to the one that transfers its
         first output beat, counting the second but not the first; the decoder idle before, input
-        always valid, output always ready.
+        always valid, output always ready, and multipliers, where there are any, in time.
         """
         gearbox = 1
         window = min(self.lookahead + 1, self.beats_out) if self.code.overlap else 0
-        return gearbox + window + projection_stages(self.code)
+        projection = projection_stages(self.code, self.architecture) + self.queued
+        return gearbox + window + projection + self.output.stages
+
+    @property
+    def queued(self) -> bool:
+        """Whether weights wait in an output queue, which costs an edge."""
+        return self.architecture.flow == "credit"
+
+    @property
+    def queue_beats(self) -> int:
+        """Beats the output queue has places for: the power of two that the projection needs so as
+        never to wait for credit while the output is ready.
+        """
+        stages = projection_stages(self.code, self.architecture)
+        in_flight = -(-(stages + 1) // self.architecture.cycles)
+        return 1 << in_flight.bit_length()
 
     def cycles(self, streams: int) -> int:
         """Clock edges from the one that takes the first beat to the one that transfers the last
         output beat, counting both, for back-to-back streams without stalls.
         """
-        return self.latency + streams * self.beats_out
+        beats = streams * self.beats_out
+        return self.latency + 1 + (beats - 1) * self.architecture.cycles

@@ -1,7 +1,7 @@
 """The sum behind each weight, arranged for hardware: small tables and a balanced adder tree.
 
-The signs' sum ``sum(+-tap)`` splits into sums over at most four features. Four features have
-sixteen cases, so each partial sum is a table of constants: one 4-input LUT per bit. A sum of
+The signs' sum ``sum(+-tap)`` splits into sums over at most k features, each a table of ``2**k``
+constants; with k = 4 that is one 4-input LUT per bit, with k = 1 a tap or its negative. A sum of
 ``+-tap`` always has the parity of ``sum(tap)``, so the tables hold halves and the lowest bit of the
 result is a constant.
 """
@@ -9,8 +9,7 @@ result is a constant.
 from dataclasses import dataclass
 
 from algo.code import LiftCode
-
-TABLE_INPUTS = 4
+from hw.architecture import DEFAULT, Architecture
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Table:
     """One leaf: ``values[x]`` is half the partial sum when the features read ``x``.
 
     Attributes:
-        features: up to four features, first in the lowest bit of ``x``; each is the tuple of the
+        features: up to k features, first in the lowest bit of ``x``; each is the tuple of the
             window bits whose XOR it is (one bit, unless it is a parity).
         values: ``2**len(features)`` integers.
     """
@@ -35,36 +34,96 @@ class WeightTerms:
     odd: int
 
 
-def weight_terms(code: LiftCode) -> tuple[WeightTerms, ...]:
-    """The d weights of a group."""
-    return tuple(_one_weight(code, row) for row in range(code.group))
+@dataclass(frozen=True)
+class StepTable:
+    """One leaf of a weight that is summed in steps.
+
+    Attributes:
+        first: the first of the step's features that index it.
+        inputs: how many do.
+        values: for every step ``2**inputs`` integers, halves as in `Table`.
+    """
+
+    first: int
+    inputs: int
+    values: tuple[tuple[int, ...], ...]
 
 
-def projection_stages(code: LiftCode) -> int:
-    """Register stages: parities (where there are any), tables, then one per level of adders."""
-    deepest = max(len(terms.tables) for terms in weight_terms(code))
-    levels = max(deepest - 1, 0).bit_length()
-    return bool(code.parities) + 1 + levels
+@dataclass(frozen=True)
+class SteppedTerms:
+    """One weight: ``acc = 2 * (sum of the tables over all steps) + odd``.
+
+    In step s, features are the window bits ``[s*n, s*n + n)``, n = ceil(L/C), then as many of the
+    parities, ceil(P/C) of them; where there are none left, values do not depend on the place.
+
+    Attributes:
+        tables: the step's leaves.
+        odd: lowest bit of acc.
+        low, high: the range of the sum of the tables.
+    """
+
+    tables: tuple[StepTable, ...]
+    odd: int
+    low: int
+    high: int
 
 
-def _one_weight(code: LiftCode, row: int) -> WeightTerms:
+def weight_terms(code: LiftCode, inputs: int = DEFAULT.inputs) -> tuple[WeightTerms, ...]:
+    """The d weights of a group, in tables of at most `inputs` features."""
+    return tuple(_one_weight(code, row, inputs) for row in range(code.group))
+
+
+def stepped_terms(code: LiftCode, inputs: int, cycles: int) -> tuple[SteppedTerms, ...]:
+    """The d weights of a group, in `cycles` steps by tables of at most `inputs` features."""
+    return tuple(_one_stepped(code, row, inputs, cycles) for row in range(code.group))
+
+
+def step_features(code: LiftCode, cycles: int) -> int:
+    """Features of a weight that are summed in one of `cycles` steps."""
+    return -(-code.window // cycles) + -(-len(code.parities) // cycles)
+
+
+def adder_levels(code: LiftCode, architecture: Architecture) -> int:
+    """Levels of the tree that adds up the tables of the weight that has most."""
+    if architecture.kind == "shared":
+        deepest = -(-step_features(code, architecture.cycles) // architecture.inputs)
+    else:
+        deepest = max(len(terms.tables) for terms in weight_terms(code, architecture.inputs))
+    return max(deepest - 1, 0).bit_length()
+
+
+def adder_ranks(code: LiftCode, architecture: Architecture) -> int:
+    """Registers within that tree: one after every `levels` levels and after the last."""
+    return -(-adder_levels(code, architecture) // architecture.levels)
+
+
+def projection_stages(code: LiftCode, architecture: Architecture = DEFAULT) -> int:
+    """Clock edges from the one that takes a window to the one that can transfer its weights.
+
+    ``tables``: one for the parities (where there are any), one for the tables, one per rank of
+    adders. ``tree``: the same without the tables' own, but one at least. ``shared``: one for the
+    features, C for the tables, one per rank of adders, one for the beat in the making.
+    """
+    ranks = adder_ranks(code, architecture)
+    if architecture.kind == "shared":
+        return 1 + architecture.cycles + ranks + 1
+    own = 1 if architecture.kind == "tables" else ranks == 0
+    return bool(code.parities) + own + ranks
+
+
+def _one_weight(code: LiftCode, row: int, inputs: int) -> WeightTerms:
     start = code.starts[row]
-    taps = code.window_taps[row].tolist()
+    bits, parities = _signed_taps(code, row)
     terms: list[tuple[tuple[int, ...], int]]
-    terms = [((start + j,), tap) for j, tap in enumerate(taps[: code.window]) if tap]
-    for mask, tap in zip(code.parities, taps[code.window :], strict=True):
+    terms = [((start + j,), tap) for j, tap in enumerate(bits) if tap]
+    for mask, tap in zip(code.parities, parities, strict=True):
         if tap:
-            members = tuple(start + j for j in range(code.window) if mask >> j & 1)
-            # a product of an even number of signs is +1 where the XOR of their bits is 0
-            terms.append((members, tap if len(members) % 2 else -tap))
+            terms.append((tuple(start + j for j in range(code.window) if mask >> j & 1), tap))
     total = sum(tap for _, tap in terms)
     tables = []
-    for at in range(0, len(terms), TABLE_INPUTS):
-        part = terms[at : at + TABLE_INPUTS]
-        sums = [
-            sum(tap if x >> n & 1 else -tap for n, (_, tap) in enumerate(part))
-            for x in range(1 << len(part))
-        ]
+    for at in range(0, len(terms), inputs):
+        part = terms[at : at + inputs]
+        sums = _sums([tap for _, tap in part])
         tables.append((tuple(members for members, _ in part), sums))
     # floor halves lose one for every odd table; the first table gives the pairs back
     odd_tables = sum(sums[0] % 2 for _, sums in tables)
@@ -76,3 +135,48 @@ def _one_weight(code: LiftCode, row: int) -> WeightTerms:
         ),
         total % 2,
     )
+
+
+def _one_stepped(code: LiftCode, row: int, inputs: int, cycles: int) -> SteppedTerms:
+    bits, parities = _signed_taps(code, row)
+    steps = [
+        one + two for one, two in zip(_dealt(bits, cycles), _dealt(parities, cycles), strict=True)
+    ]
+    starts = range(0, step_features(code, cycles), inputs)
+    sums = {(at, s): _sums(step[at : at + inputs]) for at in starts for s, step in enumerate(steps)}
+    spare = sum(values[0] % 2 for values in sums.values()) // 2
+    tables = []
+    for at in starts:
+        values = tuple(
+            tuple(value // 2 + (spare if at == s == 0 else 0) for value in sums[at, s])
+            for s in range(cycles)
+        )
+        tables.append(StepTable(at, len(steps[0][at : at + inputs]), values))
+    odd, reach = sum(bits + parities) % 2, sum(map(abs, bits + parities))
+    return SteppedTerms(tuple(tables), odd, (-reach - odd) // 2, (reach - odd) // 2)
+
+
+def _dealt(taps: list[int], steps: int) -> list[list[int]]:
+    """In `steps` equal pieces, zeros after the last."""
+    each = -(-len(taps) // steps)
+    padded = taps + [0] * (each * steps - len(taps))
+    return [padded[s * each : (s + 1) * each] for s in range(steps)]
+
+
+def _signed_taps(code: LiftCode, row: int) -> tuple[list[int], list[int]]:
+    """A weight's taps over its window's bits and over the XORs of its parities' bits."""
+    taps = code.window_taps[row].tolist()
+    # a product of an even number of signs is +1 where the XOR of their bits is 0
+    parities = [
+        tap if mask.bit_count() % 2 else -tap
+        for mask, tap in zip(code.parities, taps[code.window :], strict=True)
+    ]
+    return taps[: code.window], parities
+
+
+def _sums(taps: list[int]) -> list[int]:
+    """The sum of +-taps for every value of as many features."""
+    return [
+        sum(tap if x >> n & 1 else -tap for n, tap in enumerate(taps))
+        for x in range(1 << len(taps))
+    ]

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, Protocol
 
 from sim.result import BenchResult, Mismatch
+from sim.stalls import flow
 from sim.stimulus import Stimulus
 
 
@@ -109,7 +110,26 @@ async def exercise(design: Adapter, stimulus: Stimulus) -> BenchResult:
         cycles=0 if first_in is None else max(run.last_out, first_in) - first_in + 1,
         latency=None if first_in is None or first_out is None else first_out - first_in,
         seconds=time.perf_counter() - started,
+        wrong_at=run.cycle if run.wrong_at is None and failure else run.wrong_at,
+        waits=(run.waits_in, run.waits_out),
     )
+
+
+async def break_off(design: Adapter, stimulus: Stimulus, beats: int) -> None:
+    """Send `beats` input beats, take output now and then, and leave the design as it then is.
+
+    Ends early where the design takes none for `patience` cycles. What comes out is not checked.
+    """
+    chance = Random(stimulus.seed).random
+    sent = waited = 0
+    while sent < beats and waited <= stimulus.patience:
+        design.set("i_payload", stimulus.inputs[sent])
+        design.set("i_valid", 1)
+        design.set("o_ready", int(chance() < 0.5))
+        await design.settle()
+        taken = design.get("i_ready")
+        sent, waited = sent + taken, 0 if taken else waited + 1
+        await design.edge()
 
 
 class _Run:
@@ -123,6 +143,8 @@ class _Run:
         self.first_in: int | None = None
         self.first_out: int | None = None
         self.last_out = -1
+        self.wrong_at: int | None = None  # when the first mismatch came
+        self.waits_in = self.waits_out = 0  # cycles in which a beat waited for ready
         self.held: int | None = None  # a payload that waits for ready
 
     async def transfer(self) -> str | None:
@@ -132,31 +154,34 @@ class _Run:
         put, get = self.design.set, self.design.get
         settle, edge = self.design.settle, self.design.edge
         inputs, total_in, total_out = stimulus.inputs, len(stimulus.inputs), len(stimulus.expected)
-        stall_in, stall_out = stimulus.stalls
-        chance = Random(stimulus.seed).random
+        random, longest = Random(stimulus.seed), stimulus.longest_stall
+        flow_in, flow_out = (flow(random, stall, longest) for stall in stimulus.stalls)
         sent = idle = 0
         presenting = was_presenting = was_ready = False
         put("i_valid", 0)
         put("o_ready", 0)
         while sent < total_in or board.received < total_out:
-            if not presenting and sent < total_in and chance() >= stall_in:
+            if not presenting and sent < total_in and flow_in():
                 put("i_payload", inputs[sent])
                 presenting = True
             if presenting is not was_presenting:
                 put("i_valid", int(presenting))
                 was_presenting = presenting
-            ready = chance() >= stall_out
+            ready = flow_out()
             if ready is not was_ready:
                 put("o_ready", int(ready))
                 was_ready = ready
             await settle()
             idle += ready and (presenting or sent == total_in)
-            if presenting and get("i_ready"):
-                if not sent:
-                    self.first_in = self.cycle
-                sent += 1
-                presenting = False
-                idle = 0
+            if presenting:
+                if get("i_ready"):
+                    if not sent:
+                        self.first_in = self.cycle
+                    sent += 1
+                    presenting = False
+                    idle = 0
+                else:
+                    self.waits_in += 1
             before = board.received
             problem = self._look(ready)
             if problem is not None:
@@ -181,11 +206,14 @@ class _Run:
             return "output payload changed while it waited for ready"
         if not ready:
             self.held = payload
+            self.waits_out += 1
             return None
         total = len(self.stimulus.expected)
         if self.board.received == total:
             return f"surplus output beat after the expected {total}"
         self.board.take(payload)
+        if self.wrong_at is None and self.board.first is not None:
+            self.wrong_at = self.cycle
         self.held = None
         if self.first_out is None:
             self.first_out = self.cycle

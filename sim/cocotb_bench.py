@@ -13,9 +13,10 @@ from typing import Any
 import cocotb
 from cocotb.handle import Immediate
 from cocotb.triggers import Timer
+from cocotb.utils import get_sim_time
 
-from algo.files import read_json, write_text
-from sim.bench import UnknownValueError, exercise
+from algo.files import read_json, write_json, write_text
+from sim.bench import UnknownValueError, break_off, exercise
 from sim.stimulus import load_stimulus
 from sim.toolchain import JOB_VARIABLE
 
@@ -50,23 +51,34 @@ class CocotbAdapter:
         self._clock(self._high)
         return self._step
 
-    async def reset(self) -> None:
+    async def reset(self, kind: str) -> None:
+        """Reset between edges; a ``sync`` reset sees clock edges, an ``async`` one none."""
         await self._step  # Icarus loses what is written at time zero
-        self.set("rst", 1)
-        for port in ("i_valid", "i_payload", "o_ready"):
+        for port in ("rst", "i_valid", "i_payload", "o_ready"):
             self.set(port, 0)
+        await self.settle()  # an asynchronous reset must see its edge
+        self.set("rst", 1)
         for _ in range(RESET_CYCLES):
             await self.settle()
-            await self.edge()
+            await (self.edge() if kind == "sync" else self.settle())
         self.set("rst", 0)
 
 
 @cocotb.test()
 async def liftquant_bench(dut: Any) -> None:
-    """Run the job that the environment names, and write its result."""
+    """Run the job that the environment names, pass by pass, and write the results."""
     job = read_json(Path(os.environ[JOB_VARIABLE]))
     adapter = CocotbAdapter(dut, job["ports"], job["simulator"])
-    await adapter.reset()
-    result = await exercise(adapter, load_stimulus(Path(job["stimulus"])))
-    cocotb.log.info("%s", result.summary())  # with the seed
-    write_text(Path(job["result"]), result.to_json())
+    for one in job["passes"]:
+        stimulus = load_stimulus(Path(one["stimulus"]))
+        await adapter.reset(job["reset"])
+        if one["broken_off"]:
+            await break_off(adapter, stimulus, one["broken_off"])
+            await adapter.reset(job["reset"])
+        began = round(get_sim_time("step"))
+        result = await exercise(adapter, stimulus)
+        cocotb.log.info("%s", result.summary())  # with the seed
+        write_text(Path(one["result"]), result.to_json())
+        write_json(Path(one["times"]), {"began": began, "steps_per_cycle": 2})
+        if job["stop_at_failure"] and not result.passed:
+            return

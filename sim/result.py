@@ -46,6 +46,8 @@ class BenchResult:
             the first output beat, counting the second only; None without output.
         seconds: wall-clock time of the run, without building.
         waves: path of the waveform file, where one was asked for.
+        wrong_at: clock edges from the start of the run to the first mismatch, or to the failure.
+        waits: cycles in which a beat waited for ready, at the input and at the output.
     """
 
     simulator: str
@@ -60,6 +62,8 @@ class BenchResult:
     latency: int | None
     seconds: float
     waves: str | None = None
+    wrong_at: int | None = None
+    waits: tuple[int, int] = (0, 0)
 
     @property
     def passed(self) -> bool:
@@ -90,4 +94,5 @@ class BenchResult:
         values = dict(fields)
         values["first_mismatch"] = None if first is None else Mismatch(**first)
         values["stalls"] = tuple(fields["stalls"])
+        values["waits"] = tuple(fields["waits"])
         return cls(**values)

@@ -12,7 +12,8 @@ def main(request: dict[str, Any]) -> None:
     runner = get_runner(request["simulator"])
     if request["do"] == "build":
         runner.build(
-            sources=[request["source"]],
+            sources=request["sources"],
+            includes=request["includes"],
             hdl_toplevel=request["top"],
             build_dir=request["directory"],
             build_args=request["arguments"],

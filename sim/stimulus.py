@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from algo.decode import Accs, decode_words
+from algo.decode import decode_words
 from algo.errors import LiftError
 from algo.packing import Words
-from hw.beats import input_beats, lane_mask, output_beats
+from hw.beats import Weights, input_beats, lane_mask, output_beats
 from hw.geometry import Geometry
 
 Octets = npt.NDArray[np.uint8]
@@ -32,6 +32,7 @@ class Stimulus:
         patience: cycles without a transfer, not counting the bench's own stalls, after which the
             design counts as stuck.
         drain: cycles to watch for surplus output after the last expected beat.
+        longest_stall: a stall lasts 1 to so many cycles.
     """
 
     inputs: Sequence[int]
@@ -43,6 +44,7 @@ class Stimulus:
     stalls: tuple[float, float] = (0.0, 0.0)
     patience: int = 1000
     drain: int = 64
+    longest_stall: int = 1
 
     def __post_init__(self) -> None:
         if not all(0 <= p < 1 for p in self.stalls):
@@ -60,7 +62,7 @@ class Stimulus:
 def decoder_stimulus(
     geometry: Geometry,
     words: Words,
-    expected: Accs | None = None,
+    expected: Weights | None = None,
     seed: int = 0,
     stalls: tuple[float, float] = (0.0, 0.0),
 ) -> Stimulus:
@@ -69,7 +71,7 @@ def decoder_stimulus(
     Args:
         geometry: of the decoder.
         words: packed streams, uint32 ``(streams, stream_words)``.
-        expected: int16 ``(streams, G*d)``.
+        expected: integers ``(streams, G*d)``; has to be given where the decoder requantises.
         seed: of the stalls.
         stalls: probabilities at the input and at the output.
 
@@ -77,6 +79,9 @@ def decoder_stimulus(
         LiftError: shapes do not fit, padding bits are set or a probability is out of range.
     """
     inputs = input_beats(words, geometry)  # says what shape is wanted
+    if expected is None and geometry.output.scale is not None:
+        raise LiftError("the decoder requantises by multipliers of its own; give expected weights")
+    accs: Weights
     accs = decode_words(words, geometry.groups, geometry.code) if expected is None else expected
     if len(accs) != len(words):
         raise LiftError(f"{len(words)} streams of words but {len(accs)} of expected weights")
@@ -84,7 +89,7 @@ def decoder_stimulus(
         inputs=inputs,
         expected=output_beats(accs, geometry),
         masks=[lane_mask(beat, geometry) for beat in range(geometry.beats_out)],
-        field=12,
+        field=geometry.output.width,
         group=geometry.code.group,
         seed=seed,
         stalls=stalls,
@@ -100,7 +105,14 @@ def save_stimulus(stimulus: Stimulus, path: Path) -> None:
         expected=_rows(stimulus.expected),
         masks=_rows(stimulus.masks),
         numbers=np.array(
-            [stimulus.field, stimulus.group, stimulus.seed, stimulus.patience, stimulus.drain],
+            [
+                stimulus.field,
+                stimulus.group,
+                stimulus.seed,
+                stimulus.patience,
+                stimulus.drain,
+                stimulus.longest_stall,
+            ],
             np.int64,
         ),
         stalls=np.array(stimulus.stalls, np.float64),
@@ -110,7 +122,7 @@ def save_stimulus(stimulus: Stimulus, path: Path) -> None:
 def load_stimulus(path: Path) -> Stimulus:
     """Read what `save_stimulus` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        field, group, seed, patience, drain = stored["numbers"].tolist()
+        field, group, seed, patience, drain, longest = stored["numbers"].tolist()
         return Stimulus(
             inputs=_integers(stored["inputs"]),
             expected=_integers(stored["expected"]),
@@ -121,6 +133,7 @@ def load_stimulus(path: Path) -> Stimulus:
             stalls=(float(stored["stalls"][0]), float(stored["stalls"][1])),
             patience=patience,
             drain=drain,
+            longest_stall=longest,
         )
 
 

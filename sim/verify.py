@@ -26,6 +26,7 @@ def simulate_decoder(
     workdir: Path | None = None,
     expected: Accs | None = None,
     name: str = "run",
+    architecture: str = "tables:4",
 ) -> BenchResult:
     """Export, build and run a decoder, and compare every weight with `algo.decode`.
 
@@ -44,10 +45,12 @@ def simulate_decoder(
             decoder uses the build again. Without it they are temporary.
         expected: compare with these instead, int16 ``(streams, G*d)``.
         name: of this run's files in `workdir`; give each run its own to keep them.
+        architecture: of the decoder, as `hw.architecture.parse_architecture` reads it.
 
     Raises:
         LiftError: arguments do not fit, a tool is missing, or building or simulating fails.
     """
+    from hw.architecture import parse_architecture
     from hw.decoder import Decoder
     from hw.geometry import Geometry
 
@@ -55,8 +58,9 @@ def simulate_decoder(
         raise LiftError(f"simulator {simulator!r} is unknown; use one of {', '.join(SIMULATORS)}")
     if waves and workdir is None:
         raise LiftError("waves=True needs a workdir to keep the waveform file in")
-    stimulus = decoder_stimulus(Geometry(code, groups, lanes), words, expected, seed, stalls)
-    decoder = Decoder(code, groups, lanes)
+    geometry = Geometry(code, groups, lanes, parse_architecture(architecture))
+    stimulus = decoder_stimulus(geometry, words, expected, seed, stalls)
+    decoder = Decoder(code, groups, lanes, geometry.architecture)
     with ExitStack() as stack:
         if workdir is None:
             workdir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="liftquant-")))

@@ -1,5 +1,7 @@
 """Gearbox, window and projection each on its own, against plain integers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,14 +12,19 @@ from algo.decode import decode_bits
 from hw.beats import lane_mask, output_beats
 from hw.gearbox import Gearbox
 from hw.geometry import Geometry
-from hw.projection import Projection
+from hw.projections import projection_of
+from hw.terms import projection_stages
 from hw.window import Window
 from sim.amaranth_sim import run_amaranth
 from sim.stimulus import Stimulus
+from tests.architectures import ARCHITECTURES
 from tests.cases import SHAPES, least_groups, random_code
 
 STREAMS = 5
 STALLS = st.sampled_from([(0.0, 0.0), (0.3, 0.0), (0.0, 0.3), (0.4, 0.6)])
+
+
+each_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
 
 
 @st.composite
@@ -97,21 +104,21 @@ def project(geometry, windows):
     return output_beats(padded, single)[:: single.beats_out]
 
 
-@settings(max_examples=20, deadline=None)
+@each_architecture
+@settings(max_examples=5, deadline=None)
 @given(geometries(), st.integers(0, 2**32), STALLS)
-def test_projection_matches_the_oracle(geometry, seed, stalls):
+def test_projection_matches_the_oracle(architecture, geometry, seed, stalls):
+    geometry = replace(geometry, architecture=architecture)
     rng = np.random.default_rng(seed)
     width = geometry.window_bits
     windows = [0, (1 << width) - 1]
     windows += [int.from_bytes(rng.bytes(width // 8 + 1), "little") >> -width % 8 for _ in "x" * 20]
     windows = [window & (1 << width) - 1 for window in windows]
-    geometry_latency = geometry.latency - 1
-    if geometry.code.overlap:
-        geometry_latency -= min(geometry.lookahead + 1, geometry.beats_out)
-    cycles = geometry_latency + len(windows)
+    latency = projection_stages(geometry.code, architecture) + geometry.queued
+    cycles = latency + 1 + (len(windows) - 1) * architecture.cycles
     masks = [lane_mask(0, geometry)]
     expected = project(geometry, windows)
-    check(Projection(geometry), windows, expected, masks, seed, stalls, cycles)
+    check(projection_of(geometry), windows, expected, masks, seed, stalls, cycles)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +129,14 @@ def test_projection_matches_the_oracle(geometry, seed, stalls):
         [[-128] * 15 + [-127], [1] + [0] * 15],
     ],
 )
-def test_projection_extremes(rows):
+@each_architecture
+def test_projection_extremes(architecture, rows):
     taps = np.array(rows, np.int8)
     code = LiftCode(taps.shape[1], 2, 0, block_shifts(taps.shape[1], 2), taps, 0)
-    geometry = Geometry(code, 1)
+    geometry = Geometry(code, 1, 1, architecture)
     ones = (1 << code.lifted) - 1
     windows = [0, ones, 1, ones >> 1, ones ^ 1 << code.lifted - 1, 5]
     masks = [lane_mask(0, geometry)]
     stimulus = Stimulus(windows, project(geometry, windows), masks, field=12, group=2)
-    result = run_amaranth(Projection(geometry), stimulus)
+    result = run_amaranth(projection_of(geometry), stimulus)
     assert result.passed, result.summary()

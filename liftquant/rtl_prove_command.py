@@ -1,0 +1,159 @@
+"""``liftquant rtl prove``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from liftquant.console import out, print_json, progress
+
+if TYPE_CHECKING:
+    from algo.code import LiftCode
+    from hw.geometry import Geometry
+
+    # a decoder's geometry, its Verilog, and the name of its module
+    Subject = tuple[Geometry, str, str]
+
+
+def prove(
+    code: Annotated[
+        list[str] | None, typer.Argument(help="Names of codes, say LQ-24/10, or code files.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every shipped code.")] = False,
+    exported: Annotated[
+        Path | None,
+        typer.Option(help="A .v file from `rtl export`, with its sidecar beside it, instead."),
+    ] = None,
+    weights: Annotated[int, typer.Option(min=1, help="Weights in one stream.")] = 576,
+    lanes: Annotated[int, typer.Option(min=1, help="Groups decoded per clock cycle.")] = 1,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Also write the result to this JSON file.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Prove that decoders are right for all inputs, at all times.
+
+    The decoder's Verilog is mapped to gates. Its sums are compared with the code's taps by decision
+    diagrams, for every window; that its streams lose, double and reorder nothing is proved by
+    induction. Exit status 0: nothing was refuted; 1: something was, with a counterexample; 2: it
+    could not be tried.
+    """
+    from algo.errors import LiftError
+    from algo.files import write_json
+
+    if sum([bool(code), every, exported is not None]) != 1:
+        raise LiftError("name the codes to prove, or give --all, or --exported FILE.v")
+    found: list[dict[str, Any]] = []
+    subjects = [_read_export(exported)] if exported else _subjects(code or [], weights, lanes)
+    with progress("proving", len(subjects)) as meter:
+        for subject in subjects:
+            found.append(_prove_one(subject, lambda claim: meter.advance(0, claim)))
+            if report_file:  # a long run that is stopped keeps what it found
+                write_json(report_file, _result(found))
+            meter.advance(1, found[-1]["code"])
+    result = _result(found)
+    if json:
+        print_json(result)
+    else:
+        _show(found)
+    if result["refuted"]:
+        raise typer.Exit(1)
+
+
+def _result(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"refuted": sum(d["outcome"] == "refuted" for d in found), "decoders": found}
+
+
+def _subjects(names: list[str], weights: int, lanes: int) -> "list[Subject]":
+    """The decoders to prove, of the codes named or of all."""
+    from algo.packing import stream_groups
+    from algo.shipped import find_code, shipped_codes
+    from hw.geometry import Geometry
+    from hw.prove import TOP
+
+    codes: list[LiftCode]
+    codes = [find_code(n) for n in names] or [s.code for s in shipped_codes().values()]
+    geometries = [Geometry(code, stream_groups(weights, code), lanes) for code in codes]
+    return [(geometry, "", TOP) for geometry in geometries]
+
+
+def _read_export(path: Path) -> "Subject":
+    from algo.code import LiftCode
+    from algo.errors import LiftError
+    from algo.files import read_json
+    from hw.geometry import Geometry
+
+    sidecar = read_json(path.with_suffix(".json"))
+    try:
+        code = LiftCode.from_definition(sidecar["code"], str(path.with_suffix(".json")))
+        geometry = Geometry(code, int(sidecar["groups"]), int(sidecar["lanes"]))
+        return geometry, path.read_text(encoding="utf-8"), str(sidecar["module"])
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, LiftError):
+            raise
+        raise LiftError(
+            f"{path.with_suffix('.json')} is no sidecar of `liftquant rtl export`: {error!r}"
+        ) from None
+
+
+def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
+    """The proofs of one decoder as JSON values."""
+    import hashlib
+    import time
+
+    from hw.prove import decoder_verilog, prove_decoder
+
+    geometry, verilog, top = subject
+    started = time.perf_counter()
+    verilog = verilog or decoder_verilog(geometry)
+    proofs = prove_decoder(geometry, verilog, step, top)
+    outcomes = {proof.outcome for proof in proofs}
+    return {
+        "code": geometry.code.name,
+        "code_sha256": geometry.code.sha256,
+        "groups": geometry.groups,
+        "lanes": geometry.lanes,
+        "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(),
+        "outcome": next(o for o in ("refuted", "bounded", "proved") if o in outcomes),
+        "seconds": time.perf_counter() - started,
+        "proofs": [asdict(proof) for proof in proofs],
+    }
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    """One line a decoder, then what the columns mean and what went wrong."""
+    from hw.prove import CLAIMS
+
+    methods = {p["claim"]: p["method"] for decoder in found for p in decoder["proofs"]}
+    table = Table(title="seconds by proof", title_justify="left")
+    table.add_column("code", no_wrap=True)
+    for heading in ("groups", "lanes", "nodes", *methods, "in all"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("outcome")
+    for decoder in found:
+        proofs = {proof["claim"]: proof for proof in decoder["proofs"]}
+        cells = [f"{proofs[c]['seconds']:.2f}" if c in proofs else "" for c in methods]
+        table.add_row(
+            decoder["code"], f"{decoder['groups']:,}", str(decoder["lanes"]),
+            f"{proofs['sums']['nodes']:,}", *cells, f"{decoder['seconds']:.2f}",
+            decoder["outcome"],
+        )  # fmt: skip
+    out.print(table)
+    for claim, method in methods.items():
+        out.print(f"{claim}: {CLAIMS[claim]} ({method})")
+    for decoder in found:
+        for proof in decoder["proofs"]:
+            if proof["outcome"] != "proved":
+                out.print(
+                    f"{decoder['code']}, {proof['claim']} {proof['outcome']}: {proof['detail']}",
+                    style="red",
+                    soft_wrap=True,
+                )
+    counts = {o: sum(d["outcome"] == o for d in found) for o in ("proved", "bounded", "refuted")}
+    out.print(
+        f"{counts['proved']} proved, {counts['bounded']} in part only up to a number of cycles, "
+        f"{counts['refuted']} refuted.",
+        style="red" if counts["refuted"] else "green",
+    )

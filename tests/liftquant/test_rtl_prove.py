@@ -1,0 +1,84 @@
+"""``liftquant rtl prove`` as a user meets it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from liftquant.cli import run
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    status = run(["rtl", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_a_code_is_proved(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "proof.json"
+    status, out, _ = answer(
+        capsys, "prove", "LQ-2/1+6", "--weights", 33, "--lanes", 2, "--report", file, "--json"
+    )
+    result = json.loads(out)
+    assert status == 0
+    assert result == json.loads(file.read_text())
+    assert result["refuted"] == 0
+    (decoder,) = result["decoders"]
+    assert (decoder["code"], decoder["groups"], decoder["lanes"]) == ("LQ-2/1+6", 33, 2)
+    assert decoder["outcome"] == "proved"
+    assert [p["claim"] for p in decoder["proofs"]] == [
+        "sums", "pipeline", "chain", "gearbox", "window", "wiring", "paths",
+    ]  # fmt: skip
+    assert all(p["outcome"] == "proved" and p["seconds"] >= 0 for p in decoder["proofs"])
+    assert decoder["proofs"][0]["nodes"] > 0
+
+
+def test_an_altered_export_is_refuted_with_a_window(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert answer(capsys, "export", "LQ-2/1+6", tmp_path, "--weights", 12)[0] == 0
+    file = tmp_path / "liftquant_decoder.v"
+    verilog = file.read_text()
+    # one entry of a table of partial sums: its lowest bit
+    first = re.search(r"(9'h[0-9a-f]{2})([0-9a-f]);", verilog[verilog.index("casez") :])
+    assert first is not None
+    text, count = re.subn(
+        re.escape(first[0]), f"{first[1]}{int(first[2], 16) ^ 1:x};", verilog, count=1
+    )
+    assert count == 1
+    file.write_text(text)
+    status, out, _ = answer(capsys, "prove", "--exported", file)
+    assert status == 1
+    found = re.search(r"sums refuted: lane 0, weight 0, window bits ([01]{8}) .*: (.*)", out)
+    assert found is not None, out
+    expected, got = map(int, re.findall(r"-?\d+", found[2]))
+    assert abs(expected - got) == 2  # tables hold halves
+    assert "0 proved, 0 in part only up to a number of cycles, 1 refuted." in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name the codes to prove, or give --all, or --exported FILE.v"),
+        (("LQ-2/1+6", "--all"), "name the codes to prove, or give --all"),
+        (("LQ-2/1+7",), r"no code LQ-2/1\+7 is shipped"),
+        (("LQ-2/1+6", "--weights", 3), "too narrow for LQ-2/1"),
+        (("LQ-2/1+6", "--weights", 9, "--lanes", 10), "lanes=10 is more than groups=9"),
+        (("--exported", "nothing.v"), r"nothing\.json does not exist"),
+    ],
+)
+def test_bad_input_is_one_message(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[object, ...], message: str
+) -> None:
+    status, _, err = answer(capsys, "prove", *arguments)
+    assert status == 2
+    assert re.search(message, err), err
+    assert "Traceback" not in err
+
+
+def test_a_foreign_sidecar_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.v").write_text("module a; endmodule")
+    (tmp_path / "a.json").write_text("{}")
+    status, _, err = answer(capsys, "prove", "--exported", tmp_path / "a.v")
+    assert (status, "a.json is no sidecar" in err) == (2, True)
