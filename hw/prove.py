@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from algo.code import LiftCode
+from algo.errors import LiftError
 from hw.formal_arithmetic import prove_projection
 from hw.formal_chain import FormalChain
 from hw.formal_gearbox import FormalGearbox
@@ -19,6 +20,7 @@ from hw.formal_window import FormalWindow
 from hw.geometry import Geometry
 from hw.induction import prove_by_induction
 from hw.netlist import CombinationalLoop, Netlist, map_verilog
+from hw.output import SUMS
 
 TOP = "liftquant_decoder"
 
@@ -63,9 +65,23 @@ def decoder_verilog(geometry: Geometry) -> str:
 
     from hw.decoder import Decoder
 
-    decoder = Decoder(geometry.code, geometry.groups, geometry.lanes)
+    decoder = Decoder(geometry.code, geometry.groups, geometry.lanes, geometry.architecture)
     text: str = verilog.convert(decoder, name=TOP, emit_src=False, strip_internal_attrs=True)
     return text
+
+
+def check_provable(geometry: Geometry) -> None:
+    """Raise LiftError for a decoder that the proofs have no model of."""
+    architecture = geometry.architecture
+    if architecture.kind == "shared" or architecture.flow != "chain":
+        raise LiftError(
+            f"architecture {architecture} has no proof: adders shared over cycles and credits are "
+            "tested in simulation only; prove `tree` or `tables:K` with flow=chain"
+        )
+    if geometry.output != SUMS:
+        raise LiftError(
+            "saturated or scaled weights have no proof; export without --width and --scale"
+        )
 
 
 def prove_decoder(

@@ -28,6 +28,9 @@ def prove(
     ] = None,
     weights: Annotated[int, typer.Option(min=1, help="Weights in one stream.")] = 576,
     lanes: Annotated[int, typer.Option(min=1, help="Groups decoded per clock cycle.")] = 1,
+    architecture: Annotated[
+        str, typer.Option(help="tables:K or tree, then ,levels=N; as `rtl export` takes it.")
+    ] = "tables:4",
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Also write the result to this JSON file.")
     ] = None,
@@ -46,7 +49,11 @@ def prove(
     if sum([bool(code), every, exported is not None]) != 1:
         raise LiftError("name the codes to prove, or give --all, or --exported FILE.v")
     found: list[dict[str, Any]] = []
-    subjects = [_read_export(exported)] if exported else _subjects(code or [], weights, lanes)
+    subjects = (
+        [_read_export(exported)]
+        if exported
+        else (_subjects(code or [], weights, lanes, architecture))
+    )
     with progress("proving", len(subjects)) as meter:
         for subject in subjects:
             found.append(_prove_one(subject, lambda claim: meter.advance(0, claim)))
@@ -66,16 +73,20 @@ def _result(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"refuted": sum(d["outcome"] == "refuted" for d in found), "decoders": found}
 
 
-def _subjects(names: list[str], weights: int, lanes: int) -> "list[Subject]":
+def _subjects(names: list[str], weights: int, lanes: int, architecture: str) -> "list[Subject]":
     """The decoders to prove, of the codes named or of all."""
     from algo.packing import stream_groups
     from algo.shipped import find_code, shipped_codes
+    from hw.architecture import parse_architecture
     from hw.geometry import Geometry
-    from hw.prove import TOP
+    from hw.prove import TOP, check_provable
 
+    chosen = parse_architecture(architecture)
     codes: list[LiftCode]
     codes = [find_code(n) for n in names] or [s.code for s in shipped_codes().values()]
-    geometries = [Geometry(code, stream_groups(weights, code), lanes) for code in codes]
+    geometries = [Geometry(code, stream_groups(weights, code), lanes, chosen) for code in codes]
+    for geometry in geometries:
+        check_provable(geometry)
     return [(geometry, "", TOP) for geometry in geometries]
 
 
@@ -83,12 +94,22 @@ def _read_export(path: Path) -> "Subject":
     from algo.code import LiftCode
     from algo.errors import LiftError
     from algo.files import read_json
+    from hw.architecture import parse_architecture
     from hw.geometry import Geometry
+    from hw.output import Output
+    from hw.prove import check_provable
 
     sidecar = read_json(path.with_suffix(".json"))
     try:
         code = LiftCode.from_definition(sidecar["code"], str(path.with_suffix(".json")))
-        geometry = Geometry(code, int(sidecar["groups"]), int(sidecar["lanes"]))
+        if sidecar["scale"] is not None:
+            raise LiftError(f"{path}: scaled weights have no proof; export without --scale")
+        geometry = Geometry(
+            code, int(sidecar["groups"]), int(sidecar["lanes"]),
+            parse_architecture(sidecar["architecture"]["text"]),
+            Output(int(sidecar["output"]["weight"]["width"])),
+        )  # fmt: skip
+        check_provable(geometry)
         return geometry, path.read_text(encoding="utf-8"), str(sidecar["module"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, LiftError):

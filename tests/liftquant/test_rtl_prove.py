@@ -57,6 +57,33 @@ def test_an_altered_export_is_refuted_with_a_window(
     assert "0 proved, 0 in part only up to a number of cycles, 1 refuted." in out
 
 
+@pytest.mark.parametrize("architecture", ["tree,levels=2", "tables:3"])
+def test_other_architectures_are_proved_as_exported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, architecture: str
+) -> None:
+    chosen = ("--weights", 12, "--architecture", architecture)
+    assert answer(capsys, "export", "LQ-2/1+6", tmp_path, *chosen)[0] == 0
+    status, out, _ = answer(capsys, "prove", "--exported", tmp_path / "liftquant_decoder.v")
+    assert (status, "1 proved" in out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--architecture", "shared:3"), "architecture shared:3 has no proof"),
+        (("--architecture", "tables:4,flow=credit"), "tables:4,flow=credit has no proof"),
+        (("--width", 8), "saturated or scaled weights have no proof"),
+        (("--scale", "in:8:4"), "scaled weights have no proof; export without --scale"),
+    ],
+)
+def test_what_has_no_proof_is_said_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[object, ...], message: str
+) -> None:
+    assert answer(capsys, "export", "LQ-2/1+6", tmp_path, "--weights", 12, *options)[0] == 0
+    status, _, err = answer(capsys, "prove", "--exported", tmp_path / "liftquant_decoder.v")
+    assert (status, message in " ".join(err.split())) == (2, True), err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
