@@ -12,6 +12,18 @@ MASKS = 0x80  # one per parity
 TAPS = 0x1000  # one per tap, ROW of them per weight
 ROW = 64
 PARITY_COLUMN = 32
+REGISTER_MAP = {
+    "stream_bits": STREAM_BITS,
+    "weights_per_stream": WEIGHTS,
+    "group_minus_one": LAST_ROW,
+    "window": WINDOW,
+    "overlap": OVERLAP,
+    "shift_of_weight_0": SHIFTS,
+    "mask_of_parity_0": MASKS,
+    "tap_0_of_weight_0": TAPS,
+    "from_weight_to_weight": ROW,
+    "from_tap_0_to_tap_of_parity_0": PARITY_COLUMN,
+}
 MAX_GROUP = 64
 MAX_PARITIES = 32
 COUNTER_BITS = 24

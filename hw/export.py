@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from amaranth.lib import wiring
+
 from algo.errors import LiftError
 from algo.files import write_json, write_text
 from hw.decoder import Decoder
@@ -42,18 +44,59 @@ def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -
     Raises:
         LiftError: `name` is no Verilog identifier, or `directory` is a file.
     """
+    check_destination(directory, name)
+    text = verilog_text(decoder, name)
+    return write_pair(directory, name, text, sidecar(decoder, name, text))
+
+
+def verilog_text(design: wiring.Component, name: str) -> str:
+    """A design as Verilog whose top module is `name`; the same design gives the same text."""
     from amaranth.back import verilog
 
-    check_destination(directory, name)
+    text: str = verilog.convert(design, name=name, emit_src=False, strip_internal_attrs=True)
+    return text
 
-    text = verilog.convert(decoder, name=name, emit_src=False, strip_internal_attrs=True)
+
+def write_pair(
+    directory: Path, name: str, text: str, described: dict[str, Any]
+) -> tuple[Path, Path]:
+    """Write Verilog and its sidecar; returns their paths."""
     verilog_path, sidecar_path = directory / f"{name}.v", directory / f"{name}.json"
     write_text(verilog_path, text)
-    write_json(sidecar_path, sidecar(decoder, name, text))
+    write_json(sidecar_path, described)
     return verilog_path, sidecar_path
 
 
-def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
+def origin(name: str, text: str) -> dict[str, Any]:
+    """The fields that a sidecar begins with: the module, what made it, the hash of its Verilog."""
+    return {
+        "module": name,
+        "generator": {p: _package_version(p) for p in ("liftquant", "amaranth")},
+        "verilog_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+
+
+CONTROL = {
+    "clock": {"port": "clk", "edge": "rising"},
+    "reset": {"port": "rst", "active": "high", "synchronous": True},
+}
+CONTROL_PORTS = [
+    {"name": "clk", "direction": "input", "width": 1},
+    {"name": "rst", "direction": "input", "width": 1},
+]
+
+
+def stream_ports(name: str, direction: str, payload: int) -> list[dict[str, Any]]:
+    """A stream's three ports; `direction` is that of its payload."""
+    back = "output" if direction == "input" else "input"
+    return [
+        _port(f"{name}__valid", direction, 1),
+        _port(f"{name}__ready", back, 1),
+        _port(f"{name}__payload", direction, payload),
+    ]
+
+
+def sidecar(decoder: Decoder, name: str, text: str) -> dict[str, Any]:
     """What `export` writes beside the Verilog, as JSON values."""
     geometry = decoder.geometry
     code, width = geometry.code, geometry.output.width
@@ -61,19 +104,13 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
     if geometry.output.scale is not None:
         meaning = "acc * multiplier / 2**shift, rounded half away from zero, saturated"
     return {
-        "module": name,
-        "generator": {
-            "liftquant": package_version("liftquant"),
-            "amaranth": package_version("amaranth"),
-        },
-        "verilog_sha256": hashlib.sha256(verilog_text.encode()).hexdigest(),
+        **origin(name, text),
         "code": {"name": code.name, "sha256": code.sha256, **code.definition()},
         "taps_sha256": hashlib.sha256(code.taps.tobytes()).hexdigest(),
         "groups": geometry.groups,
         "lanes": geometry.lanes,
         "architecture": {"text": str(geometry.architecture), **asdict(geometry.architecture)},
-        "clock": {"port": "clk", "edge": "rising"},
-        "reset": {"port": "rst", "active": "high", "synchronous": True},
+        **CONTROL,
         "ports": _ports(decoder),
         "input": {
             "beats_per_stream": geometry.beats_in,
@@ -104,23 +141,14 @@ def sidecar(decoder: Decoder, name: str, verilog_text: str) -> dict[str, Any]:
 def _ports(decoder: Decoder) -> list[dict[str, Any]]:
     geometry = decoder.geometry
     ports = [
-        port("clk", "input", 1),
-        port("rst", "input", 1),
-        port("i__valid", "input", 1),
-        port("i__ready", "output", 1),
-        port("i__payload", "input", geometry.beat_bits),
-        port("o__valid", "output", 1),
-        port("o__ready", "input", 1),
-        port("o__payload", "output", geometry.payload_bits),
+        *CONTROL_PORTS,
+        *stream_ports("i", "input", geometry.beat_bits),
+        *stream_ports("o", "output", geometry.payload_bits),
     ]
     if geometry.output.scale is not None:
-        ports += [
-            port("scale__valid", "input", 1),
-            port("scale__ready", "output", 1),
-            port("scale__payload", "input", geometry.scale_bits),
-        ]
+        ports += stream_ports("scale", "input", geometry.scale_bits)
     if decoder.mark_last:
-        ports.append(port("last", "output", 1))
+        ports.append(_port("last", "output", 1))
     return ports
 
 
@@ -139,12 +167,12 @@ def _scale(geometry: Geometry) -> dict[str, Any] | None:
     }
 
 
-def port(name: str, direction: str, width: int) -> dict[str, Any]:
+def _port(name: str, direction: str, width: int) -> dict[str, Any]:
     """One port of a sidecar."""
     return {"name": name, "direction": direction, "width": width}
 
 
-def package_version(package: str) -> str:
+def _package_version(package: str) -> str:
     """Version of an installed package, "unknown" where it is not."""
     try:
         return version(package)

@@ -1,5 +1,7 @@
 """Windows in, integer weights out: one beat per cycle."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -9,6 +11,14 @@ from hw.output import ACC_WIDTH
 from hw.stages import stage_moves
 from hw.sums import accumulator, add_rank, table
 from hw.terms import WeightTerms, adder_levels, projection_stages, weight_terms
+
+
+def projection_ports(geometry: Geometry) -> dict[str, Any]:
+    """Windows in at ``i``, sums out at ``o``: the ports of every architecture's projection."""
+    return {
+        "i": In(stream.Signature(unsigned(geometry.window_bits))),
+        "o": Out(stream.Signature(unsigned(geometry.sums_bits))),
+    }
 
 
 class Projection(wiring.Component):  # type: ignore[misc]
@@ -31,12 +41,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        super().__init__(
-            {
-                "i": In(stream.Signature(unsigned(geometry.window_bits))),
-                "o": Out(stream.Signature(unsigned(geometry.sums_bits))),
-            }
-        )
+        super().__init__(projection_ports(geometry))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -61,13 +61,11 @@ CLAIMS = {
 
 def decoder_verilog(geometry: Geometry) -> str:
     """The text that `hw.export` writes for a decoder."""
-    from amaranth.back import verilog
-
     from hw.decoder import Decoder
+    from hw.export import verilog_text
 
     decoder = Decoder(geometry.code, geometry.groups, geometry.lanes, geometry.architecture)
-    text: str = verilog.convert(decoder, name=TOP, emit_src=False, strip_internal_attrs=True)
-    return text
+    return verilog_text(decoder, TOP)
 
 
 def check_provable(geometry: Geometry) -> None:

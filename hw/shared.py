@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
 
 from hw.geometry import Geometry
 from hw.output import ACC_WIDTH
+from hw.projection import projection_ports
 from hw.sums import Part, accumulator, add_rank, part_signal
 from hw.terms import StepTable, adder_ranks, stepped_terms
 
@@ -51,12 +51,7 @@ class SharedProjection(wiring.Component):  # type: ignore[misc]
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
-        super().__init__(
-            {
-                "i": In(stream.Signature(unsigned(geometry.window_bits))),
-                "o": Out(stream.Signature(unsigned(geometry.sums_bits))),
-            }
-        )
+        super().__init__(projection_ports(geometry))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -120,7 +120,7 @@ class Run:
             for setting in settings_near(peer.settings(self._shapes), sizes):
                 self._add(name, setting, its_version, peer.CALIBRATED)
         for size in sizes:
-            options = {"bits": size, "method": peer_ours.METHOD}
+            options = {"bits": float(size), "method": peer_ours.METHOD}
             self._add(OURS, Setting(f"{size:g} bits", size, options), __version__, True)
 
     def _add(self, peer: str, setting: Setting, its_version: str, calibrated: bool) -> None:

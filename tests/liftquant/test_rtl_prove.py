@@ -92,6 +92,7 @@ def test_what_has_no_proof_is_said_so(
         (("LQ-2/1+7",), r"no code LQ-2/1\+7 is shipped"),
         (("LQ-2/1+6", "--weights", 3), "too narrow for LQ-2/1"),
         (("LQ-2/1+6", "--weights", 9, "--lanes", 10), "lanes=10 is more than groups=9"),
+        (("LQ-2/1+6", "--architecture", "shared:3"), "architecture shared:3 has no proof"),
         (("--exported", "nothing.v"), r"nothing\.json does not exist"),
     ],
 )
