@@ -7,8 +7,10 @@ to the first bits of the stream (tail-biting). Weight ``i`` of the group sees on
 definition serves every rate.
 """
 
+import functools
 import hashlib
 import json
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ MAX_SLIDING_WINDOW = 16  # a trellis step visits 2**L branches
 MAX_SLIDING_SHIFT = 8  # the search keeps the bits that a step drops in one byte
 MAX_BLOCK_WINDOW = 32  # a window is read from at most two 32-bit words
 MAX_EXPONENT = 15
-_NAME = re.compile(r"LQ-(\d+)/(\d+)(?:\+(\d+))?(?:\^(\d+))?")
+_NAME = re.compile(r"LQ-(\d+)/(\d+)(?:\+(\d+))?(?:\^(\d+)(?::(\d+))?)?")
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -145,12 +147,29 @@ class LiftCode:
         """First window bit of each weight, relative to its group's first bit."""
         return tuple(sum(self.shifts[:i]) for i in range(self.group))
 
+    @cached_property
+    def cells(self) -> int:
+        """Sets that the parities divide the window's bits into, none of them reaching over two.
+
+        A decoder may sum each set in a table of its own. 0 without parities, 1 where they don't
+        divide the window, or leave bits out.
+        """
+        sets: list[int] = []
+        for mask in self.parities:
+            touched = [bits for bits in sets if bits & mask]
+            sets = [bits for bits in sets if not bits & mask]
+            sets.append(functools.reduce(operator.or_, touched, mask))
+        return len(sets) if sum(sets) + 1 == 1 << self.window else min(len(sets), 1)
+
     @property
     def name(self) -> str:
-        """``LQ-D/d``, with ``+V`` where windows overlap and ``^P`` where there are parities."""
+        """``LQ-D/d``, then ``+V`` where windows overlap, ``^P`` where there are parities, and
+        ``:C`` where these stay within C > 1 cells.
+        """
         overlap = f"+{self.overlap}" if self.overlap else ""
         parities = f"^{len(self.parities)}" if self.parities else ""
-        return f"LQ-{self.lifted}/{self.group}{overlap}{parities}"
+        cells = f":{self.cells}" if self.cells > 1 else ""
+        return f"LQ-{self.lifted}/{self.group}{overlap}{parities}{cells}"
 
     @cached_property
     def window_taps(self) -> Int8Array:
@@ -239,17 +258,17 @@ def sliding_shifts(lifted: int, group: int) -> tuple[int, ...]:
     return tuple(b - a for a, b in zip([0, *ends], ends, strict=False))
 
 
-def parse_name(name: str) -> tuple[int, int, int, int]:
-    """``(D, d, V, P)`` of a name such as ``LQ-12/5+9``.
+def parse_name(name: str) -> tuple[int, int, int, int, int]:
+    """``(D, d, V, P, C)`` of a name such as ``LQ-12/5+9``; what it does not say is 0.
 
     Raises:
-        LiftError: the name is not of the form LQ-D/d, LQ-D/d+V or LQ-D/d+V^P.
+        LiftError: the name is not of the form LQ-D/d, LQ-D/d+V, LQ-D/d+V^P or LQ-D/d+V^P:C.
     """
     match = _NAME.fullmatch(name)
     if match is None:
         raise LiftError(f"{name!r} is not a code name; write LQ-D/d or LQ-D/d+V, say LQ-24/10")
-    lifted, group, overlap, parities = (int(x or 0) for x in match.groups())
-    return lifted, group, overlap, parities
+    lifted, group, overlap, parities, cells = (int(x or 0) for x in match.groups())
+    return lifted, group, overlap, parities, cells
 
 
 def write_definition(code: LiftCode, path: Path, extra: Mapping[str, Any]) -> None:

@@ -78,6 +78,26 @@ class Geometry:
         return self.overlap + self.shifts[-1] + len(self.parities)
 
 
+def cell_triples(window: int, cells: int) -> tuple[int, ...]:
+    """All triples of window bits within each of `cells` interleaved cells, as parity masks.
+
+    Cell c has the bits c, c + C, c + 2C, ...: a decoder sums each cell in one table, and with the
+    products of three signs, which are odd as the signs are, that table is all but free.
+
+    Raises:
+        LiftError: a cell would have fewer than three bits.
+    """
+    if not 1 <= cells <= window // 3:
+        raise LiftError(
+            f"{cells} cells: a window of {window} bits has 1 to {window // 3} of three or more bits"
+        )
+    return tuple(
+        sum(1 << bit for bit in triple)
+        for cell in range(cells)
+        for triple in combinations(range(cell, window, cells), 3)
+    )
+
+
 def code_from_taps(window_taps: Floats64, geometry: Geometry) -> LiftCode:
     """The code with real taps ``(d, L + P)`` rounded at the finest exponent allowed."""
     largest = 2 ** (geometry.taps_bits - 1) - 1

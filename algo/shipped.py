@@ -76,7 +76,7 @@ def shipped_codes() -> Mapping[str, ShippedCode]:
 
 def _nearest(name: str) -> list[str]:
     """Shipped codes of the rates nearest to that of `name`."""
-    lifted, group, overlap, _ = parse_name(name)
+    lifted, group, overlap, *_ = parse_name(name)
 
     def distance(shipped: str) -> tuple[float, int]:
         code = shipped_codes()[shipped].code
@@ -111,11 +111,16 @@ def find_code(name: str) -> LiftCode:
 
 
 def fitting_codes(window: int, parities: bool) -> list[ShippedCode]:
-    """Sliding codes with a window of `window` bits; those with parities only if `parities`."""
+    """Sliding codes with a window of `window` bits; those with parities only if `parities`.
+
+    Codes whose parities stay within cells serve decoders that are built for one code: they are
+    chosen by name.
+    """
     every = shipped_codes().values()
     return [
         c for c in every
-        if c.code.overlap and c.code.window == window and (parities or c.linear)
+        if c.code.overlap and c.code.window == window
+        and c.code.cells <= parities
     ]  # fmt: skip
 
 

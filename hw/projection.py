@@ -10,7 +10,13 @@ from hw.geometry import Geometry
 from hw.output import ACC_WIDTH
 from hw.stages import stage_moves
 from hw.sums import accumulator, add_rank, table
-from hw.terms import WeightTerms, adder_levels, projection_stages, weight_terms
+from hw.terms import (
+    WeightTerms,
+    adder_levels,
+    projection_stages,
+    reads_parities,
+    weight_terms,
+)
 
 
 def projection_ports(geometry: Geometry) -> dict[str, Any]:
@@ -24,8 +30,8 @@ def projection_ports(geometry: Geometry) -> dict[str, Any]:
 class Projection(wiring.Component):  # type: ignore[misc]
     """The small linear projection: P windows of D + V bits to P*d sums of +-taps.
 
-    Architectures ``tables`` and ``tree``. Parities (XORs) are registered first where the code has
-    any, then tables of k features each (in a tree, where k is 1, they are not registered), then
+    Architectures ``tables`` and ``tree``. Parities (XORs) are registered first where any index a
+    table, then tables of k features each (in a tree, where k is 1, they are not registered), then
     a tree of signed adders, after every `levels` levels. Every register is exactly as wide as the
     values it can hold.
 
@@ -51,7 +57,7 @@ class Projection(wiring.Component):  # type: ignore[misc]
         stage = 0
 
         features = self._features(weights)
-        if code.parities:
+        if reads_parities(code, architecture.inputs):
             for key, feature in features.items():
                 name = "_".join(map(str, ("feature", key[0], *key[1])))
                 features[key] = held = Signal(name=name, reset_less=True)

@@ -3,10 +3,16 @@
 The signs' sum ``sum(+-tap)`` splits into sums over at most k features, each a table of ``2**k``
 constants; with k = 4 that is one 4-input LUT per bit, with k = 1 a tap or its negative. A sum of
 ``+-tap`` always has the parity of ``sum(tap)``, so the tables hold halves and the lowest bit of the
-result is a constant.
+result is a constant. A parity whose bits all index one table is summed in that table, for nothing:
+tables are given the window bits that take in most parities.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+import numpy as np
 
 from algo.code import LiftCode
 from hw.architecture import DEFAULT, Architecture
@@ -68,9 +74,20 @@ class SteppedTerms:
     high: int
 
 
+@cache
 def weight_terms(code: LiftCode, inputs: int = DEFAULT.inputs) -> tuple[WeightTerms, ...]:
     """The d weights of a group, in tables of at most `inputs` features."""
     return tuple(_one_weight(code, row, inputs) for row in range(code.group))
+
+
+def reads_parities(code: LiftCode, inputs: int) -> bool:
+    """Whether a parity indexes a table of `inputs` features, instead of being summed in one."""
+    return any(
+        len(members) > 1
+        for terms in weight_terms(code, inputs)
+        for table in terms.tables
+        for members in table.features
+    )
 
 
 def stepped_terms(code: LiftCode, inputs: int, cycles: int) -> tuple[SteppedTerms, ...]:
@@ -100,7 +117,7 @@ def adder_ranks(code: LiftCode, architecture: Architecture) -> int:
 def projection_stages(code: LiftCode, architecture: Architecture = DEFAULT) -> int:
     """Clock edges from the one that takes a window to the one that can transfer its weights.
 
-    ``tables``: one for the parities (where there are any), one for the tables, one per rank of
+    ``tables``: one for the parities (where any index a table), one for the tables, one per rank of
     adders. ``tree``: the same without the tables' own, but one at least. ``shared``: one for the
     features, C for the tables, one per rank of adders, one for the beat in the making.
     """
@@ -108,7 +125,7 @@ def projection_stages(code: LiftCode, architecture: Architecture = DEFAULT) -> i
     if architecture.kind == "shared":
         return 1 + architecture.cycles + ranks + 1
     own = 1 if architecture.kind == "tables" else ranks == 0
-    return bool(code.parities) + own + ranks
+    return reads_parities(code, architecture.inputs) + own + ranks
 
 
 def _one_weight(code: LiftCode, row: int, inputs: int) -> WeightTerms:
@@ -120,11 +137,9 @@ def _one_weight(code: LiftCode, row: int, inputs: int) -> WeightTerms:
         if tap:
             terms.append((tuple(start + j for j in range(code.window) if mask >> j & 1), tap))
     total = sum(tap for _, tap in terms)
-    tables = []
-    for at in range(0, len(terms), inputs):
-        part = terms[at : at + inputs]
-        sums = _sums([tap for _, tap in part])
-        tables.append((tuple(members for members, _ in part), sums))
+    tables = [
+        (features, _table_sums(features, part)) for features, part in _arranged(terms, inputs)
+    ]
     # floor halves lose one for every odd table; the first table gives the pairs back
     odd_tables = sum(sums[0] % 2 for _, sums in tables)
     spare = [odd_tables // 2] + [0] * len(tables)
@@ -135,6 +150,60 @@ def _one_weight(code: LiftCode, row: int, inputs: int) -> WeightTerms:
         ),
         total % 2,
     )
+
+
+_Term = tuple[tuple[int, ...], int]  # the window bits whose XOR it is, and the tap
+
+
+def _arranged(
+    terms: list[_Term], inputs: int
+) -> Iterator[tuple[tuple[tuple[int, ...], ...], list[_Term]]]:
+    """The terms, dealt to tables: the features that index a table, and the terms it sums.
+
+    While some `inputs` window bits take in as many terms, a parity among them, they index a
+    table; the terms that are left index tables themselves.
+    """
+    left = list(terms)
+    bits = sorted({bit for members, _ in terms for bit in members})
+    sets = [subset for subset in combinations(bits, inputs) if _has_parity(terms)]
+    outside = ~np.array([_mask(subset) for subset in sets], dtype=np.int64)
+    while sets and _has_parity(left):
+        masks = np.array([_mask(members) for members, _ in left], dtype=np.int64)
+        inside = outside[:, None] & masks == 0
+        best = int(inside.sum(1).argmax())
+        part = [term for term, within in zip(left, inside[best], strict=True) if within]
+        if len(part) < inputs or not _has_parity(part):
+            break
+        yield tuple((bit,) for bit in sets[best]), part
+        left = [term for term in left if term not in part]
+    for at in range(0, len(left), inputs):
+        part = left[at : at + inputs]
+        yield tuple(members for members, _ in part), part
+
+
+def _has_parity(terms: Sequence[_Term]) -> bool:
+    return any(len(members) > 1 for members, _ in terms)
+
+
+def _mask(members: tuple[int, ...]) -> int:
+    return sum(1 << bit for bit in members)
+
+
+def _table_sums(features: tuple[tuple[int, ...], ...], terms: list[_Term]) -> list[int]:
+    """The sum of the terms for every value of the features."""
+    places = [
+        [features.index(members)]
+        if members in features
+        else [features.index((bit,)) for bit in members]
+        for members, _ in terms
+    ]
+    return [
+        sum(
+            tap if sum(x >> place for place in where) & 1 else -tap
+            for where, (_, tap) in zip(places, terms, strict=True)
+        )
+        for x in range(1 << len(features))
+    ]
 
 
 def _one_stepped(code: LiftCode, row: int, inputs: int, cycles: int) -> SteppedTerms:

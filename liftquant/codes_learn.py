@@ -36,6 +36,10 @@ def learn_code(
     parities: Annotated[
         str, typer.Option(help="How many parities to draw, or their masks: 0x3,0x15.")
     ] = "0",
+    cells: Annotated[
+        int | None,
+        typer.Option(min=1, help="Parities instead: all triples in so many interleaved cells."),
+    ] = None,
     taps_bits: Annotated[int, typer.Option(min=4, max=8, help="Width of a tap.")] = 8,
     begin: Annotated[
         list[str] | None,
@@ -56,11 +60,15 @@ def learn_code(
     """
     from algo.code import write_definition
     from algo.errors import LiftError
-    from algo.geometry import Geometry
+    from algo.geometry import Geometry, cell_triples
     from algo.learn import Schedule, learn, measure
     from algo.shipped import find_code
 
     drawn, masks = _parities(parities)
+    if cells is not None:
+        if drawn or masks or window is None:
+            raise LiftError("--cells chooses the parities itself, in a window: give --window only")
+        masks = cell_triples(window, cells)
     geometry = Geometry(lifted, group, window, masks, drawn, taps_bits)
     geometry.check()
     if output.exists() or output.suffix != ".json":
@@ -75,6 +83,7 @@ def learn_code(
         f" --window {window}" if window else ""
     )
     command += f" --parities {parities}" if parities != "0" else ""
+    command += f" --cells {cells}" if cells is not None else ""
     command += f" --taps-bits {taps_bits}" if taps_bits != 8 else ""
     command += "".join(f" --begin {code.name}" for code in beginning)
     command += f" --seed {seed} --starts {starts} --bred {bred} --weights {weights} {output.name}"

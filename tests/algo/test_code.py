@@ -21,7 +21,26 @@ def block(taps: np.ndarray, **changes: object) -> LiftCode:
 def test_name_states_the_geometry(name: str) -> None:
     code = CODES[name]
     assert code.name == name
-    assert parse_name(name) == (code.lifted, code.group, code.overlap, len(code.parities))
+    assert parse_name(name) == (code.lifted, code.group, code.overlap, len(code.parities), 0)
+
+
+@pytest.mark.parametrize(
+    ("masks", "cells", "suffix"),
+    [
+        ((0b0011,), 1, "^1"),
+        ((0b0011, 0b0110, 0b1100), 1, "^3"),  # the third joins what the first two connect
+        ((0b0011, 0b11000, 0b101010), 1, "^3"),
+        ((0b0011, 0b11000), 1, "^2"),  # two bits are in no parity
+        ((0b010101, 0b101010), 2, "^2:2"),
+        ((0b000011, 0b001100, 0b110000), 3, "^3:3"),
+    ],
+)
+def test_name_states_the_cells_of_parities(masks: tuple[int, ...], cells: int, suffix: str) -> None:
+    taps = np.ones((1, 6 + len(masks)), np.int8)
+    code = LiftCode(2, 1, 4, (2,), taps, 0, masks)
+    assert code.cells == cells
+    assert code.name == f"LQ-2/1+4{suffix}"
+    assert parse_name(code.name) == (2, 1, 4, len(masks), cells if cells > 1 else 0)
 
 
 @pytest.mark.parametrize("name", ["", "24/10", "LQ-24", "LQ-24/10+", "LQ-24/10 ", "lq-24/10"])

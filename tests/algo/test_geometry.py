@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from algo.errors import LiftError
-from algo.geometry import Geometry, code_from_taps, real_taps
+from algo.geometry import Geometry, cell_triples, code_from_taps, real_taps
 from tests.conftest import CODES
 
 
@@ -25,6 +25,26 @@ def test_masks_are_all_pairs_and_triples() -> None:
     assert len(masks) == len(set(masks)) == 28 + 56 - 2
     assert {mask.bit_count() for mask in masks} == {2, 3}
     assert max(masks) < 1 << 8
+
+
+@pytest.mark.parametrize(
+    ("window", "cells", "count"), [(8, 2, 8), (12, 3, 12), (16, 4, 16), (10, 3, 6)]
+)
+def test_cells_are_interleaved_and_have_all_their_triples(
+    window: int, cells: int, count: int
+) -> None:
+    masks = cell_triples(window, cells)
+    assert len(set(masks)) == count
+    for mask in masks:
+        bits = [j for j in range(window) if mask >> j & 1]
+        assert len(bits) == 3
+        assert len({j % cells for j in bits}) == 1
+
+
+@pytest.mark.parametrize("cells", [0, 3])
+def test_cells_of_less_than_three_bits_are_refused(cells: int) -> None:
+    with pytest.raises(LiftError, match=f"{cells} cells: a window of 8 bits has 1 to 2"):
+        cell_triples(8, cells)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,13 @@ def mapped(monkeypatch=None, projection=Projection):
 
 @pytest.mark.parametrize(
     ("shape", "stages"),
-    [((2, 1, 6, 0), 2), ((2, 1, 10, 4), 4), ((9, 2, 0, 0), 3), ((1, 1, 0, 0), 1)],
+    [
+        ((2, 1, 6, 0), 2),
+        ((2, 1, 10, 4), 3),
+        ((2, 1, 10, 8), 5),
+        ((9, 2, 0, 0), 3),
+        ((1, 1, 0, 0), 1),
+    ],
 )
 def test_stages_are_counted(shape, stages):
     code = random_code(*shape)

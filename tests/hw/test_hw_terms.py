@@ -3,8 +3,9 @@ import pytest
 
 from algo.code import LiftCode, block_shifts
 from algo.decode import decode_bits
+from algo.geometry import cell_triples
 from hw.architecture import parse_architecture
-from hw.terms import projection_stages, stepped_terms, weight_terms
+from hw.terms import projection_stages, reads_parities, stepped_terms, weight_terms
 from tests.cases import SHAPES, random_code
 
 
@@ -12,6 +13,7 @@ def evaluate(terms, bits):
     total = 0
     for table in terms.tables:
         assert len(table.values) == 1 << len(table.features)
+        assert len(set(table.features)) == len(table.features)
         at = sum(
             (sum(int(bits[j]) for j in members) & 1) << n
             for n, members in enumerate(table.features)
@@ -33,6 +35,30 @@ def test_tables_sum_to_the_oracle(shape, inputs):
         assert [evaluate(terms, row) for row in bits] == accs[:, i].tolist()
         assert len(accs[:, i]) == 50
     assert group == len(weight_terms(code, inputs))
+
+
+@pytest.mark.parametrize(("window", "cells"), [(8, 2), (12, 3), (16, 4), (9, 3), (7, 1)])
+def test_a_cell_of_parities_is_one_table(window, cells):
+    masks = cell_triples(window, cells)
+    rng = np.random.default_rng(window)
+    taps = rng.integers(1, 60, (1, window + len(masks))).astype(np.int8)
+    code = LiftCode(2, 1, window - 2, (2,), taps, 0, masks)
+    inputs = -(-window // cells)
+    (terms,) = weight_terms(code, inputs)
+    read = {tuple(bit for (bit,) in table.features) for table in terms.tables}
+    assert read == {tuple(range(cell, window, cells)) for cell in range(cells)}
+    assert not reads_parities(code, inputs)
+    bits = rng.integers(0, 2, (100, window + window % 2)).astype(np.uint8)
+    assert [evaluate(terms, row) for row in bits] == decode_bits(bits, code)[:, 0].tolist()
+
+
+def test_a_parity_that_no_table_takes_in_indexes_one():
+    # five bits: no table of four takes it in; of six, one does
+    code = LiftCode(1, 1, 7, (1,), np.arange(1, 10, dtype=np.int8)[None], 0, (0b11111,))
+    assert reads_parities(code, 4)
+    assert not reads_parities(code, 6)
+    assert projection_stages(code) == 1 + 1 + 2
+    assert projection_stages(code, parse_architecture("tables:6")) == 1 + 1
 
 
 @pytest.mark.parametrize(("inputs", "cycles"), [(1, 3), (2, 4), (4, 2), (3, 31)])

@@ -31,6 +31,15 @@ def test_masks_may_be_given(tmp_path: Path) -> None:
     assert read_code(file).code.parities == (0x3, 0x15)
 
 
+def test_cells_are_obeyed_and_recorded(tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    assert learn(file, 2, 1, 6, "--cells", "2") == 0
+    shipped = read_code(file)
+    assert shipped.code.name == "LQ-2/1+4^2:2"
+    assert shipped.code.parities == (0b010101, 0b101010)
+    assert "--window 6 --cells 2 " in shipped.record["learned"]["command"]
+
+
 def test_learning_begins_with_another_rate(tmp_path: Path) -> None:
     first, second = tmp_path / "first.json", tmp_path / "second.json"
     assert learn(first, 2, 1, 6, "--parities", "2") == 0
@@ -55,6 +64,8 @@ def test_learning_begins_with_other_parities_of_the_rate(tmp_path: Path) -> None
         (["--parities", "many"], "--parities many: give a number, or hexadecimal masks"),
         (["--parities", "0x3,0xq"], "--parities 0x3,0xq: give a number, or hexadecimal masks"),
         (["--parities", "0x40"], "parity mask 0x40 must name two or more of the 6 window bits"),
+        (["--cells", "3"], "3 cells: a window of 6 bits has 1 to 2"),
+        (["--cells", "2", "--parities", "1"], "--cells chooses the parities itself"),
         (["--starts", "0"], "nothing to learn from"),
         (["--begin", "LQ-2/1+10"], "LQ-2/1+10 has 12 window bits and 0 parities"),
         (["--begin", "LQ-2/1+6^8"], "and of its own parities where the rate is another"),
