@@ -126,9 +126,10 @@ def _last_stage(geometry: Geometry) -> _Block:
     output = geometry.output
     if output.scale is not None:
         lines = [
-            f"x multiplier of {output.scale.multiplier_bits} bits", f">> {output.scale.shift}, rounded,",
+            f"x multiplier of {output.scale.multiplier_bits} bits",
+            f">> {output.scale.shift}, rounded,",
             f"saturated to {output.width} bits",
-        ]  # fmt: skip
+        ]
         return _Block("requantise", lines, output.stages, 3)
     how = "saturated" if output.width < ACC_WIDTH else "sign-extended"
     return _Block("resize", [how, f"to {output.width} bits"], output.stages, 3)
@@ -137,15 +138,17 @@ def _last_stage(geometry: Geometry) -> _Block:
 def loadable_blocks(capacity: Capacity) -> str:
     """SVG of a loadable decoder: its stages, and what the bus writes for each."""
     features, levels = capacity.features, capacity.stages - 2
-    parities = f" and {_many(capacity.parities, 'parity', 'parities')}" * bool(capacity.parities)
+    buffered = [f"up to {capacity.window} bits,", f"moved by up to {capacity.lifted}"]
+    signs = [f"{_many(capacity.window, 'bit')}, registered"]
+    if capacity.parities:
+        signs.append(f"and {_many(capacity.parities, 'parity', 'parities')}")
+    taps = [f"{_many(features, 'tap')} or their", "negatives, registered"]
     blocks = [
-        _Block("window buffer", [
-            f"up to {capacity.window} bits,", f"moved by up to {capacity.lifted}", "from weight to weight",
-        ], 1, 0),
-        _Block("features", ["registered bits", *([parities.strip()] if parities else [])], 1, 1),
-        _Block("signed taps", [_many(features, "tap") + " or their", "negatives, registered"], 1, 2),
-        _Block("adder tree", [_many(levels, "level") + ",", "each registered"], levels, 3),
-    ]  # fmt: skip
+        _Block("window buffer", [*buffered, "from weight to weight"], 1, 0),
+        _Block("features", signs, 1, 1),
+        _Block("signed taps", taps, 1, 2),
+        _Block("adder tree", [f"{_many(levels, 'level')},", "each registered"], levels, 3),
+    ]
     streams = [
         _Stream(WORD, "1 word", "i"),
         _Stream(capacity.window, "1 window"),
@@ -179,7 +182,9 @@ def loadable_blocks(capacity: Capacity) -> str:
     y += 106
     drawing.line([(_MARGIN, y), (places[2] + _BOX / 2, y)], width=2)
     drawing.text(_MARGIN, y - 8, "bus", _SIZE, bold=True)
-    text = f"{ADDRESS_BITS + WORD} bits: value {WORD}, address {ADDRESS_BITS}; taken between streams"
+    text = (
+        f"{ADDRESS_BITS + WORD} bits: value {WORD}, address {ADDRESS_BITS}; taken between streams"
+    )
     drawing.text(_MARGIN, y + 18, text, _SMALL)
     y += 42
     parts = " + ".join(str(block.cycles) for block in blocks)

@@ -69,7 +69,8 @@ def draw_sum(drawing: Drawing, geometry: Geometry, left: float, y: float) -> tup
     y += 22
     _register(drawing, left + 12, y - 4, 22)
     stages = projection_stages(code, architecture)
-    text = f"a register; {stages} cycles through the projection"
+    queue = ", and one through its queue" * geometry.queued
+    text = f"a register; {stages} cycles through the projection{queue}"
     drawing.text(left + 30, y, text, _SMALL, colour=FAINT)
     return right + left, y
 
@@ -80,9 +81,7 @@ def _leaves(code: LiftCode, architecture: Architecture) -> tuple[list[_Leaf], st
         stepped = stepped_terms(code, architecture.inputs, architecture.cycles)[0]
         bits = -(-code.window // architecture.cycles)
         names = ["bit"] * bits + ["⊕"] * (step_features(code, architecture.cycles) - bits)
-        leaves = [
-            _Leaf(tuple(names[t.first : t.first + t.inputs]), "ROM") for t in stepped.tables
-        ]
+        leaves = [_Leaf(tuple(names[t.first : t.first + t.inputs]), "ROM") for t in stepped.tables]
         return leaves, (
             f"one weight, one of {architecture.cycles} steps: the features that are next in shift "
             "registers, tables by them and the step"
@@ -95,7 +94,8 @@ def _leaves(code: LiftCode, architecture: Architecture) -> tuple[list[_Leaf], st
         text = "±tap" if architecture.kind == "tree" else f"ROM {len(table.values)}"
         leaves.append(_Leaf(tuple(names), text))
     span = f"bits {code.starts[row]}–{code.starts[row] + code.window - 1} of its group's window"
-    parities = f", {len(code.parities)} XORs of some of them" * bool(code.parities)
+    count = sum(leaf.features.count("⊕") for leaf in leaves)
+    parities = f", XORs (⊕) of some of them: {count}" * bool(count)
     return leaves, f"weight {row} of a group: {span}{parities}"
 
 

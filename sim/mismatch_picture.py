@@ -2,12 +2,15 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 
+from algo.packing import stream_words
 from sim.beat_layout import BeatLayout
 from sim.foreign_passes import NamedPass
 from sim.result import BenchResult, Mismatch
 from sim.trace import Trace
-from sim.waveform import Band, Bus, Panel, Value, Waveform, Wire, columns, draw
+from sim.waveform import Band, Bus, Panel, Value, Waveform, Wire
+from sim.waveform_drawing import columns, draw
 
 _BEFORE_SHARE = 0.7  # of the cycles in the picture
 
@@ -79,48 +82,41 @@ class _Fault:
 
     def _sent(self) -> list[Value | None]:
         """Which words or groups of which stream each input beat has."""
-        carries, each = self.ports.input.carries, self.ports.input.per_beat
-        letter = "w" if carries == "words" else "g"
+        layout, each = self.layout, self.ports.input.per_beat
+        letter, total = "g", layout.groups
+        if self.ports.input.carries == "words":
+            letter, total = "w", stream_words(layout.groups, layout.code)
         return [
-            None if beat is None else self._range(beat, self.layout.beats_in, letter, each)
+            None if beat is None else _range(letter, beat, layout.beats_in, each, total)
             for beat in self.taken
         ]
 
     def _received(self) -> list[Value | None]:
         """The weight of each output beat; of several, which ones they are."""
-        each = self.ports.output.weights
+        each, total = self.ports.output.weights, self.layout.groups * self.layout.code.group
         if each == 1:
             return self._weights(0, False)
         found: list[Value | None] = []
         for cycle, beat in enumerate(self.given):
             value = None
             if beat is not None:
-                value = self._range(beat, self.layout.beats_out, "n", each, self._differs(cycle))
+                value = _range("n", beat, self.layout.beats_out, each, total)
+                value = replace(value, wrong=self._differs(cycle))
             found.append(value)
         return found
-
-    def _range(
-        self, beat: int, per_stream: int, letter: str, each: int, wrong: bool = False
-    ) -> Value:
-        stream, number = divmod(beat, per_stream)
-        first = number * each
-        text = f"{letter}{first}" + (f"–{first + each - 1}" if each > 1 else "")
-        return Value(text, beat, stream % 2, wrong)
 
     def _weights(self, place: int, expected: bool) -> list[Value | None]:
         """Weight `place` of every output beat that is there, as it came or as it should."""
         found: list[Value | None] = []
         for cycle, beat in enumerate(self.given):
-            if beat is None or (expected and self._due(beat) is None):
+            if beat is None or not self._means(beat, place):
                 found.append(None)
                 continue
             text = self._text(self._payload(cycle), place)
-            due = self._text(self._due(beat), place)
+            due = "none" if self._due(beat) is None else self._text(self._due(beat), place)
             tint = beat // self.layout.beats_out % 2
-            if expected:
-                found.append(Value(due, beat, tint))
-            else:
-                found.append(Value(text, beat, tint, text != due))
+            value = Value(due, beat, tint) if expected else Value(text, beat, tint, text != due)
+            found.append(value)
         return found
 
     def _payload(self, cycle: int) -> int | None:
@@ -131,8 +127,13 @@ class _Fault:
         expected = self.stimulus.expected
         return expected[beat] if beat < len(expected) else None
 
+    def _means(self, beat: int, place: int) -> bool:
+        """Whether an output beat has a weight there; the last of a stream may have fewer."""
+        mask = self.stimulus.masks[beat % len(self.stimulus.masks)]
+        return bool(mask >> self.stimulus.field * place & 1)
+
     def _text(self, payload: int | None, place: int) -> str:
-        """A weight of a payload; in the last beat of a stream it may be one that nothing means."""
+        """A weight of a payload; X where it is unknown."""
         if payload is None:
             return "X"
         width = self.stimulus.field
@@ -166,7 +167,18 @@ class _Fault:
     def _place(self, bad: Mismatch) -> str:
         weight = bad.beat * self.ports.output.weights + bad.weight
         name = self.one.vectors.names[bad.stream]
-        return f"stream {bad.stream} ({name}), output beat {bad.beat}, weight {weight} of the stream"
+        return (
+            f"stream {bad.stream} ({name}), output beat {bad.beat}, weight {weight} of the stream"
+        )
+
+
+def _range(letter: str, beat: int, per_stream: int, each: int, total: int) -> Value:
+    """Which of a stream's `total` things a beat carries."""
+    stream, number = divmod(beat, per_stream)
+    first = number * each
+    last = min(first + each, total) - 1
+    text = f"{letter}{first}" if first == last else f"{letter}{first}–{last}"
+    return Value(text, beat, stream % 2)
 
 
 def _beats(

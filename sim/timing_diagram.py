@@ -16,7 +16,8 @@ from hw.geometry import Geometry
 from hw.loadable import LoadableDecoder
 from hw.output import ACC_WIDTH, Scale
 from sim.record import STALL, Recording, check_output, record
-from sim.waveform import Band, Bus, Panel, Span, Value, Waveform, Wire, columns, draw
+from sim.waveform import Band, Bus, Panel, Span, Value, Waveform, Wire
+from sim.waveform_drawing import columns, draw
 
 _STREAMS = 2
 _MOST_CYCLES = 4000  # some seconds; of longer streams only the beginning is drawn
@@ -204,7 +205,7 @@ def _panels(recording: Recording, per_stream: dict[str, int], fit: int) -> list[
     panels = []
     if "bus" in per_stream:
         written = recording.moved("bus")
-        around = [range(0, 5), range(written[-1] - 2, taken[0] + 2)]
+        around = [range(5), range(written[-1] - 2, taken[0] + 2)]
         panels.append(Panel("the bus loads a code", fitted(around, fit, cycles)))
     stalled = given[min(_STALLED, len(given) - 1)]
     around = [
