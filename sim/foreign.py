@@ -147,6 +147,8 @@ def verify_foreign(
             tool is missing.
     """
     _check_sources(design.sources)
+    for earlier in (_WAVES, _PICTURE):
+        (workdir / earlier).unlink(missing_ok=True)
     layout = BeatLayout(code, groups, design.ports)
     on_stage("reading the design's ports")
     found = design_ports(design.sources, design.includes, design.top)
