@@ -115,7 +115,11 @@ def _projection(geometry: Geometry) -> _Block:
         "tree": "plus or minus a tap",
         "shared": f"in {architecture.cycles} steps, tables",
     }[architecture.kind]
-    lines = [f"{_many(sums, 'sum')}, each from", kind, "and an adder tree"]
+    lines = [
+        _many(sums, "sum") + (" from" if sums == 1 else ", each from"),
+        kind,
+        "and an adder tree",
+    ]
     if geometry.queued:
         lines.append(f"a queue of {geometry.queue_beats} beats")
     stages = projection_stages(geometry.code, architecture) + geometry.queued
