@@ -96,6 +96,8 @@ def _leaves(code: LiftCode, architecture: Architecture) -> tuple[list[_Leaf], st
     span = f"bits {code.starts[row]}–{code.starts[row] + code.window - 1} of its group's window"
     count = sum(leaf.features.count("⊕") for leaf in leaves)
     parities = f", XORs (⊕) of some of them: {count}" * bool(count)
+    if sum(len(leaf.features) for leaf in leaves) < code.window + len(code.parities):
+        parities += "; taps of 0 are left out"
     return leaves, f"weight {row} of a group: {span}{parities}"
 
 

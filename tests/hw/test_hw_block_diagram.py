@@ -3,10 +3,12 @@
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from algo.shipped import load_code
 from hw.architecture import parse_architecture
 from hw.block_diagram import decoder_blocks, loadable_blocks
 from hw.capacity import Capacity
@@ -68,6 +70,17 @@ def test_every_adder_and_register_is_drawn(shape, text):
     levels = len({y for y, _ in bars}) - 1  # less that of the legend
     own = architecture.kind == "tables" or not adder_ranks(code, architecture)
     assert levels == adder_ranks(code, architecture) + own + bool(code.parities)
+
+
+def test_taps_of_zero_are_left_out_and_that_is_said():
+    code = load_code("LQ-12/5+9")
+    taps = code.taps.copy()
+    assert "left out" not in decoder_blocks(Geometry(code, 9))
+    svg = decoder_blocks(Geometry(replace(code, taps=np.where(taps > 0, 0, taps)), 9))
+    assert "taps of 0 are left out" in svg
+    cells = [text for text, *_ in texts(svg) if text.isdigit()]
+    most = max(int((row < 0).sum()) for row in taps)
+    assert len(cells) == most
 
 
 @pytest.mark.parametrize(
