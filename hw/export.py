@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from algo.files import write_json, write_text
 from hw.decoder import Decoder
 from hw.geometry import Geometry
 from hw.output import ACC_WIDTH
+from hw.template import verilog_template, vhdl_component
 
 _KEYWORDS = frozenset(
     [
@@ -35,18 +37,30 @@ def check_destination(directory: Path, name: str) -> None:
         raise LiftError(f"{directory} is a file; give a directory")
 
 
-def export(decoder: Decoder, directory: Path, name: str = "liftquant_decoder") -> tuple[Path, Path]:
+def export(
+    decoder: Decoder,
+    directory: Path,
+    name: str = "liftquant_decoder",
+    pictures: Mapping[str, str] | None = None,
+) -> tuple[Path, ...]:
     """Write ``name.v`` and ``name.json`` to `directory`; the same decoder gives the same bytes.
 
+    Args:
+        decoder: what to export.
+        directory: where to.
+        name: of the module and the files.
+        pictures: by what they show, SVG to write as ``name.WHAT.svg``; with these, templates for
+            its instance are written too.
+
     Returns:
-        The paths of the Verilog and of the sidecar.
+        The paths of the Verilog, of the sidecar and of what else was written.
 
     Raises:
         LiftError: `name` is no Verilog identifier, or `directory` is a file.
     """
     check_destination(directory, name)
     text = verilog_text(decoder, name)
-    return write_pair(directory, name, text, sidecar(decoder, name, text))
+    return write_all(directory, name, text, sidecar(decoder, name, text), pictures)
 
 
 def verilog_text(design: wiring.Component, name: str) -> str:
@@ -57,14 +71,29 @@ def verilog_text(design: wiring.Component, name: str) -> str:
     return text
 
 
-def write_pair(
-    directory: Path, name: str, text: str, described: dict[str, Any]
-) -> tuple[Path, Path]:
-    """Write Verilog and its sidecar; returns their paths."""
-    verilog_path, sidecar_path = directory / f"{name}.v", directory / f"{name}.json"
-    write_text(verilog_path, text)
-    write_json(sidecar_path, described)
-    return verilog_path, sidecar_path
+def write_all(
+    directory: Path,
+    name: str,
+    text: str,
+    described: Mapping[str, Any],
+    pictures: Mapping[str, str] | None = None,
+) -> tuple[Path, ...]:
+    """Write Verilog, its sidecar and, with pictures, these and the templates; returns the paths.
+
+    The sidecar is written last, and names the others.
+    """
+    files = {"verilog": (f"{name}.v", text)}
+    if pictures is not None:
+        files["template"] = (f"{name}.template.v", verilog_template(described))
+        files["component"] = (f"{name}.component.vhd", vhdl_component(described))
+        files |= {what: (f"{name}.{what}.svg", svg) for what, svg in pictures.items()}
+    for file, content in files.values():
+        write_text(directory / file, content)
+    sidecar_path = directory / f"{name}.json"
+    names = {what: file for what, (file, _) in files.items()}
+    write_json(sidecar_path, {**described, "files": names})
+    verilog, *others = (directory / file for file in names.values())
+    return verilog, sidecar_path, *others
 
 
 def origin(name: str, text: str) -> dict[str, Any]:
@@ -80,19 +109,15 @@ CONTROL = {
     "clock": {"port": "clk", "edge": "rising"},
     "reset": {"port": "rst", "active": "high", "synchronous": True},
 }
-CONTROL_PORTS = [
-    {"name": "clk", "direction": "input", "width": 1},
-    {"name": "rst", "direction": "input", "width": 1},
-]
 
 
-def stream_ports(name: str, direction: str, payload: int) -> list[dict[str, Any]]:
-    """A stream's three ports; `direction` is that of its payload."""
+def stream_ports(name: str, direction: str, payload: int, carries: str) -> list[dict[str, Any]]:
+    """A stream's three ports; `direction` is that of its payload, which `carries` describes."""
     back = "output" if direction == "input" else "input"
     return [
-        _port(f"{name}__valid", direction, 1),
-        _port(f"{name}__ready", back, 1),
-        _port(f"{name}__payload", direction, payload),
+        _port(f"{name}__valid", direction, 1, f"{name}__payload is a beat"),
+        _port(f"{name}__ready", back, 1, "the beat is taken at the next rising edge"),
+        _port(f"{name}__payload", direction, payload, carries),
     ]
 
 
@@ -140,15 +165,25 @@ def sidecar(decoder: Decoder, name: str, text: str) -> dict[str, Any]:
 
 def _ports(decoder: Decoder) -> list[dict[str, Any]]:
     geometry = decoder.geometry
+    weights = geometry.lanes * geometry.code.group
+    words = f"{geometry.beat_words} x 32 bits of packed words, {geometry.beats_in} beats per stream"
+    sums = (
+        f"{weights} x {geometry.output.width} bits, signed weights, {geometry.beats_out} beats per "
+        "stream"
+    )
     ports = [
         *CONTROL_PORTS,
-        *stream_ports("i", "input", geometry.beat_bits),
-        *stream_ports("o", "output", geometry.payload_bits),
+        *stream_ports("i", "input", geometry.beat_bits, words),
+        *stream_ports("o", "output", geometry.payload_bits, sums),
     ]
-    if geometry.output.scale is not None:
-        ports += stream_ports("scale", "input", geometry.scale_bits)
+    scale = geometry.output.scale
+    if scale is not None:
+        per = "stream" if scale.axis == "in" else "output beat"
+        factors = geometry.scale_bits // scale.multiplier_bits
+        carries = f"{factors} x {scale.multiplier_bits} bits, unsigned multipliers of one {per}"
+        ports += stream_ports("scale", "input", geometry.scale_bits, carries)
     if decoder.mark_last:
-        ports.append(_port("last", "output", 1))
+        ports.append(_port("last", "output", 1, "the beat at o is the last of its stream"))
     return ports
 
 
@@ -167,9 +202,15 @@ def _scale(geometry: Geometry) -> dict[str, Any] | None:
     }
 
 
-def _port(name: str, direction: str, width: int) -> dict[str, Any]:
+def _port(name: str, direction: str, width: int, meaning: str) -> dict[str, Any]:
     """One port of a sidecar."""
-    return {"name": name, "direction": direction, "width": width}
+    return {"name": name, "direction": direction, "width": width, "meaning": meaning}
+
+
+CONTROL_PORTS = [
+    _port("clk", "input", 1, "rising edge"),
+    _port("rst", "input", 1, "synchronous, active high"),
+]
 
 
 def _package_version(package: str) -> str:

@@ -1,5 +1,6 @@
 """Verilog of a loadable decoder, with a sidecar, and the writes that load a code."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,16 +14,22 @@ from hw.export import (
     origin,
     stream_ports,
     verilog_text,
-    write_pair,
+    write_all,
 )
 from hw.loadable import LoadableDecoder
 
+_BUS = "value in bits [0, 32), address in bits [32, 48)"
 
-def export_loadable(capacity: Capacity, directory: Path, name: str) -> tuple[Path, Path]:
+
+def export_loadable(
+    capacity: Capacity, directory: Path, name: str, pictures: Mapping[str, str] | None = None
+) -> tuple[Path, ...]:
     """Write ``name.v`` and ``name.json`` to `directory`; the same capacity gives the same bytes.
 
+    Pictures are as for `hw.export.export`.
+
     Returns:
-        The paths of the Verilog and of the sidecar.
+        The paths of the Verilog, of the sidecar and of what else was written.
 
     Raises:
         LiftError: `name` is no Verilog identifier, or `directory` is a file.
@@ -36,13 +43,13 @@ def export_loadable(capacity: Capacity, directory: Path, name: str) -> tuple[Pat
         **CONTROL,
         "ports": [
             *CONTROL_PORTS,
-            *stream_ports("i", "input", len(decoder.i.payload)),
-            *stream_ports("o", "output", len(decoder.o.payload)),
-            *stream_ports("bus", "input", len(decoder.bus.payload)),
+            *stream_ports("i", "input", len(decoder.i.payload), "one packed word"),
+            *stream_ports("o", "output", len(decoder.o.payload), "one signed weight"),
+            *stream_ports("bus", "input", len(decoder.bus.payload), f"a write: {_BUS}"),
         ],
-        "bus": {"layout": "value in bits [0, 32), address in bits [32, 48)", **REGISTER_MAP},
+        "bus": {"layout": _BUS, **REGISTER_MAP},
     }
-    return write_pair(directory, name, text, sidecar)
+    return write_all(directory, name, text, sidecar, pictures)
 
 
 def export_writes(

@@ -45,20 +45,29 @@ def export_decoder(
     ] = False,
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_decoder",
 ) -> None:
-    """Write the decoder of a code as Verilog, with a JSON sidecar that describes it."""
+    """Write the decoder of a code as Verilog, with a JSON sidecar that describes it.
+
+    Beside them: templates for its instance (.template.v, .component.vhd), a block diagram
+    (.block.svg), and a timing diagram (.timing.svg) drawn from a simulation of this decoder.
+    """
     from algo.packing import stream_groups
     from algo.shipped import find_code
+    from hw.block_diagram import decoder_blocks
     from hw.decoder import Decoder
     from hw.export import check_destination, export
     from hw.output import Output, parse_scale
+    from sim.timing_diagram import decoder_timing
 
     check_destination(folder, name)  # before there is a decoder, which Amaranth wants used
     chosen = find_code(code)
     output = Output(width, None if scale is None else parse_scale(scale))
-    decoder = Decoder(
-        chosen, stream_groups(weights, chosen), lanes, architecture, output, mark_last
+    groups = stream_groups(weights, chosen)
+    # one to simulate, one to export: Amaranth elaborates an object once
+    simulated, decoder = (
+        Decoder(chosen, groups, lanes, architecture, output, mark_last) for _ in range(2)
     )
-    for path in export(decoder, folder, name):
+    pictures = {"block": decoder_blocks(decoder.geometry), "timing": decoder_timing(simulated)}
+    for path in export(decoder, folder, name, pictures):
         out.print(str(path), soft_wrap=True)
     err.print(
         f"{chosen.name} by {decoder.geometry.architecture}: streams of {decoder.geometry.groups} "
@@ -80,20 +89,30 @@ def export_loadable_decoder(
     weights: Annotated[int | None, typer.Option(min=1, help="Weights in one stream.")] = None,
     name: Annotated[str, typer.Option(help="Name of the module and files.")] = "liftquant_loadable",
 ) -> None:
-    """Write a decoder whose code is loaded through a register bus as Verilog, with a sidecar."""
+    """Write a decoder whose code is loaded through a register bus as Verilog, with a sidecar.
+
+    Beside them: templates for its instance, a block diagram and, with --code, a timing diagram of
+    a simulation that loads the code.
+    """
     from algo.errors import LiftError
     from algo.packing import stream_groups
     from algo.shipped import find_code
+    from hw.block_diagram import loadable_blocks
     from hw.capacity import Capacity
+    from hw.export import check_destination
     from hw.export_loadable import export_loadable, export_writes
+    from sim.timing_diagram import loadable_timing
 
     if (code is None) != (weights is None):
         raise LiftError("--code and --weights say together what to load; give both or neither")
+    check_destination(folder, name)
     capacity = Capacity(lifted, group, window, parities)
+    pictures = {"block": loadable_blocks(capacity)}
     paths = []
     if code is not None and weights is not None:
         chosen = find_code(code)
         groups = stream_groups(weights, chosen)
+        pictures["timing"] = loadable_timing(capacity, chosen, groups)
         paths.append(export_writes(capacity, chosen, groups, folder, name))
-    for path in [*export_loadable(capacity, folder, name), *paths]:
+    for path in [*export_loadable(capacity, folder, name, pictures), *paths]:
         out.print(str(path), soft_wrap=True)

@@ -26,6 +26,7 @@ def report(verdict: "Verdict") -> dict[str, Any]:
         ],
         "coverage": asdict(verdict.coverage),
         "waves": None if verdict.waves is None else str(verdict.waves),
+        "picture": None if verdict.picture is None else str(verdict.picture),
     }  # fmt: skip
 
 
@@ -88,6 +89,8 @@ def show(verdict: "Verdict", code: "LiftCode") -> None:
         out.print(explain(wrong, wrong.difference), soft_wrap=True)
     if verdict.waves is not None:
         out.print(f"waveform: {verdict.waves}", soft_wrap=True)
+    if verdict.picture is not None:
+        out.print(f"picture: {verdict.picture}", soft_wrap=True)
     out.print("WRONG.", style="red")
 
 

@@ -19,6 +19,7 @@ from algo.files import read_json, write_json, write_text
 from sim.bench import UnknownValueError, break_off, exercise
 from sim.stimulus import load_stimulus
 from sim.toolchain import JOB_VARIABLE
+from sim.trace import AFTER, BEFORE, Tracing, save_trace
 
 RESET_CYCLES = 2
 
@@ -76,9 +77,12 @@ async def liftquant_bench(dut: Any) -> None:
             await break_off(adapter, stimulus, one["broken_off"])
             await adapter.reset(job["reset"])
         began = round(get_sim_time("step"))
-        result = await exercise(adapter, stimulus)
+        watched = Tracing(adapter)
+        result = await exercise(watched if job["traced"] else adapter, stimulus)
         cocotb.log.info("%s", result.summary())  # with the seed
         write_text(Path(one["result"]), result.to_json())
         write_json(Path(one["times"]), {"began": began, "steps_per_cycle": 2})
+        if job["traced"] and result.wrong_at is not None:
+            save_trace(watched.around(result.wrong_at, BEFORE, AFTER), Path(one["trace"]))
         if job["stop_at_failure"] and not result.passed:
             return

@@ -39,7 +39,7 @@ _VERILATOR_ARGUMENTS = (
     "1",
 )
 _HDL = (".v", ".vh", ".sv", ".svh", ".inc")  # what a source may include
-_PASS_FILES = {"stimulus": "npz", "result": "json", "times": "json"}
+_PASS_FILES = {"stimulus": "npz", "result": "json", "times": "json", "trace": "json"}
 _TAIL = 30  # lines of a log that an error quotes
 
 
@@ -192,6 +192,7 @@ def run_passes(
             "simulator": model.simulator,
             "reset": resets.kind,
             "stop_at_failure": not resets.between,
+            "traced": waves,  # a run that records a waveform is slow in any case
             "passes": [
                 {**{part: str(path) for part, path in paths.items()}, "broken_off": p.broken_off}
                 for p, paths in zip(passes, files, strict=True)

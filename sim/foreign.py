@@ -17,12 +17,15 @@ from sim.coverage import Coverage, toggled, windows_seen
 from sim.design_ports import design_ports
 from sim.explain import Term, likenesses, weight_sum
 from sim.foreign_passes import NamedPass, foreign_passes, shortened
+from sim.mismatch_picture import mismatch_picture
 from sim.port_map import PortMap
 from sim.result import BenchResult
+from sim.trace import load_trace
 from sim.vcd import cut_vcd
 from sim.vectors import Vectors
 
 _BEFORE, _AFTER = 64, 16  # cycles of waveform around what is wrong
+_WAVES, _PICTURE = "waves.vcd", "waves.svg"
 _ARGUMENTS = {
     # warnings are their author's affair; delays mean nothing to the bench
     "verilator": ("-Wno-fatal", "-Wno-lint", "--no-timing"),
@@ -97,12 +100,14 @@ class Verdict:
         planned: passes there were to run.
         coverage: of the passes that ran.
         waves: waveform around the first thing that is wrong.
+        picture: SVG of the ports around it.
     """
 
     outcomes: tuple[Outcome, ...]
     planned: int
     coverage: Coverage
     waves: Path | None
+    picture: Path | None
 
     @property
     def passed(self) -> bool:
@@ -142,6 +147,8 @@ def verify_foreign(
             tool is missing.
     """
     _check_sources(design.sources)
+    for earlier in (_WAVES, _PICTURE):
+        (workdir / earlier).unlink(missing_ok=True)
     layout = BeatLayout(code, groups, design.ports)
     on_stage("reading the design's ports")
     found = design_ports(design.sources, design.includes, design.top)
@@ -161,12 +168,20 @@ def verify_foreign(
     )
     ran = passes[: len(results)]
     wrong = next((n for n, result in enumerate(results) if not result.passed), None)
-    waves = None
+    waves = picture = None
     if wrong is not None:
         on_stage("recording a waveform")
         recorder = _build(design, outer, workdir / f"{simulator}-waves", simulator, True)
-        waves = _record(recorder, layout, passes[: wrong + 1], results[wrong], resets, workdir)
-    return Verdict(outcomes, len(passes), _coverage(layout, ran), waves)
+        recorded = _recorded(recorder, layout, passes[: wrong + 1], results[wrong], resets)
+        if recorded is not None:
+            waves = _waveform(recorded, workdir / _WAVES)
+            picture = workdir / _PICTURE
+            trace = load_trace(recorded.file("trace"))
+            write_text(
+                picture,
+                mismatch_picture(layout, recorded.last, recorded.result, trace, design.top),
+            )
+    return Verdict(outcomes, len(passes), _coverage(layout, ran), waves, picture)
 
 
 def _check_sources(sources: Sequence[Path]) -> None:
@@ -225,15 +240,28 @@ def _coverage(layout: BeatLayout, passes: Sequence[NamedPass]) -> Coverage:
     )
 
 
-def _record(
+@dataclass(frozen=True)
+class _Recorded:
+    """The last of some passes, run again with a waveform, and wrong again."""
+
+    last: NamedPass
+    number: int
+    result: BenchResult
+    dump: Path
+
+    def file(self, part: str) -> Path:
+        """The file of that pass that `run_passes` calls `part`."""
+        return self.dump.parent / f"{part}-{self.number}.json"
+
+
+def _recorded(
     model: Model,
     layout: BeatLayout,
     passes: Sequence[NamedPass],
     wrong: BenchResult,
     resets: Resets,
-    workdir: Path,
-) -> Path | None:
-    """Run the last of `passes` again, which is wrong, and keep the waveform around the fault.
+) -> _Recorded | None:
+    """Run the last of `passes` again, which is wrong, as far as some streams after the fault.
 
     Passes before it are run again too where its fault may come of them.
     """
@@ -241,21 +269,23 @@ def _record(
     if wrong.first_mismatch is not None:
         bad = wrong.first_mismatch
         beats = bad.stream * layout.beats_out + bad.beat
-    last = shortened(passes[-1], layout, beats).bench
-    alone = [[last]] if resets.between else []
-    for chosen in [*alone, [*(one.bench for one in passes[:-1]), last]]:
+    last = shortened(passes[-1], layout, beats)
+    alone = [[last.bench]] if resets.between else []
+    for chosen in [*alone, [*(one.bench for one in passes[:-1]), last.bench]]:
         results = run_passes(model, chosen, resets, waves=True, name="waves")
         found = results[-1]
-        if len(results) < len(chosen) or found.passed or found.waves is None:
-            continue
-        dump = Path(found.waves)
-        if dump.suffix != ".vcd":
-            return dump
-        times = read_json(dump.parent / f"times-{len(chosen) - 1}.json")
-        step, at = times["steps_per_cycle"], found.wrong_at or 0
-        target = workdir / "waves.vcd"
-        first = times["began"] + (at - _BEFORE) * step
-        cut_vcd(dump, target, max(0, first), times["began"] + (at + _AFTER) * step)
-        dump.unlink()
-        return target
+        if len(results) == len(chosen) and not found.passed and found.waves is not None:
+            return _Recorded(last, len(chosen) - 1, found, Path(found.waves))
     return None
+
+
+def _waveform(recorded: _Recorded, target: Path) -> Path:
+    """The part of a VCD around the fault, as `target`; an FST file is left as it is."""
+    if recorded.dump.suffix != ".vcd":
+        return recorded.dump
+    times = read_json(recorded.file("times"))
+    step, at = times["steps_per_cycle"], recorded.result.wrong_at or 0
+    first = times["began"] + (at - _BEFORE) * step
+    cut_vcd(recorded.dump, target, max(0, first), times["began"] + (at + _AFTER) * step)
+    recorded.dump.unlink()
+    return target

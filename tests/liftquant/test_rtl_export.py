@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from liftquant.cli import run
+from tests.pictures import check_layout
 
 
 def export(*arguments: object) -> int:
@@ -20,6 +21,11 @@ def test_architecture_and_output_are_in_the_sidecar(tmp_path: Path) -> None:
     assert sidecar["output"]["weight"]["width"] == 8
     assert sidecar["scale"]["axis"] == "out"
     assert {"last", "scale__payload"} <= {port["name"] for port in sidecar["ports"]}
+    assert set(sidecar["files"]) == {"verilog", "template", "component", "block", "timing"}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"liftquant_decoder.json", *sidecar["files"].values()}
+    for what in ("block", "timing"):
+        check_layout((tmp_path / f"liftquant_decoder.{what}.svg").read_text())
 
 
 @pytest.mark.parametrize(
@@ -49,6 +55,12 @@ def test_a_loadable_decoder_and_what_loads_it(tmp_path: Path) -> None:
     writes = json.loads((tmp_path / "liftquant_loadable.writes.json").read_text())
     assert (writes["code"]["name"], writes["groups"]) == ("LQ-2/1+6", 30)
     assert (tmp_path / "liftquant_loadable.v").read_text().count("module liftquant_loadable(")
+    files = json.loads((tmp_path / "liftquant_loadable.json").read_text())["files"]
+    assert set(files) == {"verilog", "template", "component", "block", "timing"}
+    assert "LQ-2/1+6" in (tmp_path / files["timing"]).read_text()
+    assert run([*LOADABLE, str(tmp_path), "--name", "empty"]) == 0
+    files = json.loads((tmp_path / "empty.json").read_text())["files"]
+    assert set(files) == {"verilog", "template", "component", "block"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from algo.decode import decode_words
 from algo.shipped import load_code
 from liftquant.cli import run
 from sim.vectors import random_vectors
+from tests.pictures import check_layout
 from tests.sim.foreign_cases import (
     FIXED_LATENCY,
     FOREIGN,
@@ -61,7 +62,7 @@ def test_right_decoders_pass(
     found = json.loads(answer)
     assert status == 0
     assert found["passed"]
-    assert found["waves"] is None
+    assert (found["waves"], found["picture"]) == (None, None)
     names = [one["name"] for one in found["passes"]]
     assert [name for name in names if name.startswith("stalls")] == [f"stalls: {s}" for s in stalls]
     assert sum(name.startswith("reset after") for name in names) == 4
@@ -137,7 +138,12 @@ def test_wrong_ready_valid_decoders_are_found(
     assert wrong["name"] == first_wrong
     assert re.search(failure or "^None$", str(wrong["result"]["failure"])), wrong
     assert Path(found["waves"]).stat().st_size > 0
+    picture = Path(found["picture"]).read_text()
+    check_layout(picture)
+    assert first_wrong in picture
     first = wrong["difference"]
+    if first:
+        assert f"expected {first['expected']}, got {first['got']}" in picture
     assert (first and first["place"]) == place
     if first:
         assert sum(term["product"] for term in first["terms"]) == first["expected"]
@@ -152,7 +158,11 @@ def test_the_decoder_with_its_faults_off_is_right(
     faulty: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     switch(faulty, "none")
-    assert verify(READY_VALID, faulty.parent / "work", capsys, QUICK, faulty)[0] == 0
+    work = faulty.parent / "work"
+    work.mkdir(exist_ok=True)
+    (work / "waves.svg").write_text("of an earlier verdict")
+    assert verify(READY_VALID, work, capsys, QUICK, faulty)[0] == 0
+    assert not (work / "waves.svg").exists()
 
 
 @pytest.mark.parametrize(
@@ -178,6 +188,8 @@ def test_wrong_decoders_of_other_protocols_are_found(
     assert status == 1
     assert "WRONG." in answer
     assert said in answer
+    assert f"picture: {tmp_path / 'work' / 'waves.svg'}" in answer.replace("\n", "")
+    check_layout((tmp_path / "work" / "waves.svg").read_text())
 
 
 @pytest.mark.parametrize(
