@@ -7,7 +7,14 @@ from hw.architecture import Architecture
 from hw.geometry import Geometry
 from hw.output import ACC_WIDTH
 from hw.svg import FAINT, INK, TINTS, Drawing, text_width
-from hw.terms import adder_ranks, projection_stages, step_features, stepped_terms, weight_terms
+from hw.terms import (
+    adder_ranks,
+    projection_stages,
+    reads_parities,
+    step_features,
+    stepped_terms,
+    weight_terms,
+)
 
 _WIDEST = 960  # of the row of features
 _CELL, _STEP, _BOX = 34, 46, 24
@@ -35,7 +42,7 @@ def draw_sum(drawing: Drawing, geometry: Geometry, left: float, y: float) -> tup
     right = max(right, left + cell * count)
     centres = []
     x = left
-    held = bool(code.parities) and architecture.kind != "shared"
+    held = architecture.kind != "shared" and reads_parities(code, architecture.inputs)
     behind = architecture.kind != "tree" or not adder_ranks(code, architecture)
     for leaf in leaves:
         start = x
@@ -96,8 +103,10 @@ def _leaves(code: LiftCode, architecture: Architecture) -> tuple[list[_Leaf], st
     span = f"bits {code.starts[row]}–{code.starts[row] + code.window - 1} of its group's window"
     count = sum(leaf.features.count("⊕") for leaf in leaves)
     parities = f", XORs (⊕) of some of them: {count}" * bool(count)
-    if sum(len(leaf.features) for leaf in leaves) < code.window + len(code.parities):
-        parities += "; taps of 0 are left out"
+    taps = code.window_taps[row]
+    inside = int((taps[code.window :] != 0).sum()) - count
+    parities += f", parities that tables take in: {inside}" * bool(inside)
+    parities += "; taps of 0 are left out" * bool((taps == 0).any())
     return leaves, f"weight {row} of a group: {span}{parities}"
 
 

@@ -15,7 +15,7 @@ from hw.capacity import Capacity
 from hw.geometry import Geometry
 from hw.output import SUMS, Output, Scale
 from hw.svg import Drawing
-from hw.terms import adder_ranks, weight_terms
+from hw.terms import adder_ranks, reads_parities, weight_terms
 from tests.architectures import ARCHITECTURES
 from tests.cases import SHAPES, least_groups, random_code
 from tests.pictures import check_layout, count, texts
@@ -58,7 +58,7 @@ def test_decoders_of_every_shape(shape, architecture, lanes, output, seed):
 
 
 @pytest.mark.parametrize("text", ["tables:4", "tables:2,levels=2", "tree", "tree,levels=3"])
-@pytest.mark.parametrize("shape", [(24, 10, 0, 0), (12, 5, 9, 3), (1, 1, 0, 0)])
+@pytest.mark.parametrize("shape", [(24, 10, 0, 0), (12, 5, 9, 3), (2, 1, 6, 8), (1, 1, 0, 0)])
 def test_every_adder_and_register_is_drawn(shape, text):
     """A tree of n leaves has n - 1 adders; registers are as many levels as the projection's."""
     code, architecture = random_code(*shape), parse_architecture(text)
@@ -69,7 +69,9 @@ def test_every_adder_and_register_is_drawn(shape, text):
     assert all(one == two for one, two in bars)
     levels = len({y for y, _ in bars}) - 1  # less that of the legend
     own = architecture.kind == "tables" or not adder_ranks(code, architecture)
-    assert levels == adder_ranks(code, architecture) + own + bool(code.parities)
+    assert levels == adder_ranks(code, architecture) + own + reads_parities(
+        code, architecture.inputs
+    )
 
 
 def test_taps_of_zero_are_left_out_and_that_is_said():
