@@ -241,9 +241,10 @@ int main(int argc, char** argv) {
         "{\"streams\": %" PRIu64 ", \"beats_in\": %" PRIu64 ", \"beats\": %" PRIu64
         ", \"weights\": %" PRIu64 ", \"mismatches\": %" PRIu64
         ", \"stream\": %" PRIu64 ", \"weight\": %" PRIu64 ", \"expected\": %d, \"got\": %d"
-        ", \"cycles\": %" PRIu64 ", \"full_rate_cycles\": %" PRIu64 ", \"waits\": [%" PRIu64 ", %" PRIu64 "], \"failure\": \"%s\"}\n",
-        board.finished, sent, board.beats, board.weights, board.mismatches,
-        board.wrong_stream, board.wrong_weight, board.expected, board.got,
+        ", \"cycles\": %" PRIu64 ", \"full_rate_cycles\": %" PRIu64
+        ", \"waits\": [%" PRIu64 ", %" PRIu64 "], \"failure\": \"%s\"}\n",
+        board.finished, sent, board.beats, board.weights, board.mismatches, board.wrong_stream,
+        board.wrong_weight, board.expected, board.got,
         board.beats ? last_out - first_in + 1 : 0, full_rate, waits_in, waits_out,
         failure.c_str());
     return 0;
