@@ -60,9 +60,8 @@ def build_harness(
         # one translation unit: the headers are most of the work of compiling a small model
         parts = sorted((folder / "model").glob("*.cpp"))
         whole = folder / "whole.cpp"
-        whole.write_text(
-            source + "".join(f'#include "model/{path.name}"\n' for path in parts), "utf-8"
-        )
+        included = "".join(f'#include "model/{path.name}"\n' for path in parts)
+        whole.write_text(source + included, encoding="utf-8")
         compiler = [*_COMPILER, *include, f"-I{folder / 'model'}", "-pthread"]
         inputs = [str(path) for path in (whole, *_runtime(directory, include, environment))]
         _call([*compiler, *inputs, "-o", str(folder / "program")], log, environment)
