@@ -11,6 +11,7 @@ from threading import Lock
 from algo.errors import LiftError
 from algo.files import written_aside
 from hw.geometry import Geometry
+from hw.output import SUMS
 from sim.harness import Harness
 from sim.harness_source import PREFIX, harness_source
 from sim.toolchain import tool_environment
@@ -31,7 +32,7 @@ def build_harness(
     """Compile Verilog and harness; an identical earlier build in `directory` is used again.
 
     Args:
-        verilog: a decoder with the ports of `hw.decoder.Decoder`, without ``scale``.
+        verilog: a decoder with the ports of `hw.decoder.Decoder`, without scale or width.
         geometry: of the decoder.
         directory: to build in.
         top: the top module.
@@ -39,8 +40,8 @@ def build_harness(
     Raises:
         LiftError: a tool is missing, or Verilator or the compiler fails; the log's end is quoted.
     """
-    if geometry.output.scale is not None:
-        raise LiftError("the decoder requantises; only sums can be checked in a harness")
+    if geometry.output != SUMS:
+        raise LiftError("the decoder scales or narrows its sums; a harness compares plain sums")
     environment = tool_environment("verilator")
     source = harness_source(geometry)
     recipe = [verilog.read_text(encoding="utf-8"), source, top, *_VERILATOR, *_COMPILER]

@@ -77,7 +77,6 @@ static void get(const QData& port, uint32_t* words) {
 }
 static void get(const IData& port, uint32_t* words) { words[0] = port; }
 static void get(const SData& port, uint32_t* words) { words[0] = port; }
-static void get(const CData& port, uint32_t* words) { words[0] = port; }
 
 struct Stream {
     uint32_t words[BEATS_IN * BEAT_WORDS];  // spare words of the last beat are zero

@@ -48,18 +48,18 @@ def folder(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shared, so that every decoder is built once; seeds keep the tests' records apart."""
-    return tmp_path_factory.mktemp("work")
+    return tmp_path_factory.getbasetemp() / "harnesses"
 
 
 def with_seed(seed: int) -> Settings:
-    return Settings(lanes=3, stalls=Stalls(seed))
+    return Settings(lanes=2, stalls=Stalls(seed))
 
 
 def test_a_whole_checkpoint(
     folder: Path, workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "report.json"
-    command = ["crosscheck", str(folder), "--all", "--lanes", "3", "--workdir", str(workdir)]
+    command = ["crosscheck", str(folder), "--all", "--lanes", "2", "--workdir", str(workdir)]
     assert run([*command, "--report", str(path)]) == 0
     shown = capsys.readouterr().out
     report = json.loads(path.read_text())
@@ -72,7 +72,7 @@ def test_a_whole_checkpoint(
         padded = matrix.streams * matrix.groups * matrix.code.group
         assert (layer["weights"], layer["passed"]) == (padded, True)
         assert padded >= matrix.shape[0] * matrix.shape[1]
-        assert layer["beats"] == matrix.streams * -(-matrix.groups // 3)
+        assert layer["beats"] == matrix.streams * -(-matrix.groups // 2)
         assert layer["cycles"] > layer["beats"]
         weights += padded
     assert (report["passed"], report["weights"]) == (True, weights)
@@ -91,12 +91,12 @@ def test_a_whole_checkpoint(
         assert now == {**before, "earlier": True}
 
 
-def test_another_architecture_on_axis_in(tiny_llama: Path, tmp_path: Path) -> None:
-    recipe = Recipe(CODES["LQ-16/8"], "in")
+def test_another_architecture_on_axis_in(tiny_llama: Path, workdir: Path, tmp_path: Path) -> None:
+    recipe = Recipe(random_code(12, 8, 4, seed=3), "in")
     made = quantise_model(open_source(str(tiny_llama)), recipe, tmp_path / "out")
     names = ["model.layers.1.mlp.down_proj", "model.layers.0.mlp.down_proj"]
     settings = Settings(lanes=11, architecture="shared:3,flow=credit")
-    runs, builds = every_weight(made, tmp_path / "work", settings, names)
+    runs, builds = every_weight(made, workdir, settings, names)
     assert [found.layer for found in runs] == names
     assert [(build.groups, build.lanes) for build in builds] == [(10, 10)]
     for found in runs:
@@ -128,7 +128,8 @@ def test_a_wrong_tap_is_found_and_named(
     name = "model.layers.1.mlp.down_proj"
     matrix = Checkpoint(folder).matrix(name)
     wrong_decoder(monkeypatch, matrix.code)
-    command = ["crosscheck", str(folder), "--all", "--lanes", "3", "--workdir", str(workdir)]
+    command = ["crosscheck", str(folder), "--all", "--lanes", "2", "--workdir", str(workdir)]
+    command += ["--layer", name]
     assert run(command) == 1  # although the right decoder has been recorded here
     shown = capsys.readouterr().out
     # the second weight of every group is off by twice the difference of the taps
@@ -145,7 +146,6 @@ def test_a_wrong_tap_is_found_and_named(
     bits = "".join(str(word >> start + j & 1) for j in range(matrix.code.window))
     assert f"bits of its window, first one first: {bits}" in shown
     assert run(command) == 1  # what failed is not recorded
-    assert run([*command, "--layer", "model.layers.0.mlp.down_proj"]) == 0
 
 
 def test_a_wrong_reference_is_found(
@@ -159,7 +159,8 @@ def test_a_wrong_reference_is_found(
         return decoded
 
     monkeypatch.setattr(liftquant.rtl_layer, "decode_words", off_by_one)
-    runs, _ = every_weight(Checkpoint(folder), workdir, with_seed(1))
+    names = [*MIXED, "model.layers.0.mlp.up_proj"]
+    runs, _ = every_weight(Checkpoint(folder), workdir, with_seed(1), names)
     assert {found.mismatches for found in runs} == {1}
     for found in runs:
         assert found.first_wrong is not None
@@ -208,7 +209,7 @@ def finished(weights, layer):
     os.kill(os.getpid(), signal.SIGKILL)
 
 every_weight(
-    Checkpoint(Path(sys.argv[1])), Path(sys.argv[2]), Settings(lanes=3, stalls=Stalls(4)),
+    Checkpoint(Path(sys.argv[1])), Path(sys.argv[2]), Settings(lanes=2, stalls=Stalls(4)),
     listener=Listener(advance=finished),
 )
 """
@@ -255,9 +256,9 @@ def test_a_record_holds_for_what_was_run_alone(
     if changed == "seed":
         settings = with_seed(6)
     elif changed == "stall":
-        settings = Settings(3, stalls=Stalls(5, 0.5))
+        settings = Settings(2, stalls=Stalls(5, 0.5))
     elif changed == "lanes":
-        settings = Settings(2, stalls=Stalls(5))
+        settings = Settings(1, stalls=Stalls(5))
     else:
         copy = Path(shutil.copytree(folder, tmp_path / "copy"))
         alter(copy, name, changed)
