@@ -16,6 +16,7 @@ from typing import Any
 from algo.checkpoint import Checkpoint
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.files import remove_unfinished
 from algo.packing import stream_groups
 from algo.search import default_workers
 from liftquant.rtl_layer import LayerRun, Records, Stalls, run_layer
@@ -77,7 +78,7 @@ def every_weight(
     Args:
         checkpoint: an open checkpoint.
         workdir: keeps Verilog, programs and the record of every layer that passed; a later call
-            goes on from there.
+            goes on from there. For one call at a time.
         settings: the decoder and its bench.
         layers: names; all by default.
         jobs: processes side by side, every processor by default.
@@ -96,6 +97,8 @@ def every_weight(
     if layers and len(set(layers)) != len(layers):
         raise LiftError("a layer is named twice; name each once")
     checkpoint.verify()
+    for folder in ("programs", "layers"):
+        remove_unfinished(workdir / folder)
     run = _Run(
         checkpoint, workdir, settings or Settings(), list(layers or checkpoint.manifest.layers)
     )

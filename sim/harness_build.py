@@ -54,7 +54,7 @@ def build_harness(
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / f"{program.name}.log"
     include = _includes(environment)
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=directory) as name:
+    with tempfile.TemporaryDirectory(prefix=".build.", dir=directory) as name:
         folder = Path(name)
         verilate = ["verilator", *_VERILATOR, "--top-module", top, "--Mdir", str(folder / "model")]
         _call([*verilate, str(verilog.resolve())], log, environment)
