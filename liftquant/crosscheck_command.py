@@ -61,16 +61,28 @@ def crosscheck(
         list[str] | None,
         typer.Option(help="A layer to check; may be given often. One of every shape by default."),
     ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every weight of every layer (or of each --layer) through the RTL alone, in a "
+            "compiled harness; goes on where it was stopped.",
+        ),
+    ] = False,
     simulator: Annotated[str, typer.Option(help="verilator, icarus or amaranth.")] = "verilator",
     lanes: Annotated[
         int, typer.Option(min=1, help="Groups per clock cycle of the simulated decoder.")
     ] = 4,
+    architecture: Annotated[
+        str, typer.Option(help="Of the decoder, as `liftquant rtl export` takes it.")
+    ] = "tables:4",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random stalls.")] = 0,
     stall: Annotated[
         float, typer.Option(min=0, max=0.9, help="Probability of a stall, at either side.")
     ] = 0.25,
     workdir: Annotated[
-        Path | None, typer.Option(help="Keep Verilog, builds and logs here.")
+        Path | None,
+        typer.Option(help="Keep Verilog, builds and logs here. With --all: crosscheck-all."),
     ] = None,
     waves: Annotated[
         bool, typer.Option("--waves", help="Record the simulation's waveforms in --workdir.")
@@ -85,6 +97,9 @@ def crosscheck(
     The packed words of the checkpoint go through the integer reference, the hardware decoder
     (exported to Verilog and simulated) and the Triton kernel (under Triton's interpreter). Exit
     status 0: every integer is equal; 1: some are not; 2: it could not be checked.
+
+    With --all the RTL alone is compared, on every weight there is, at the rate of a compiled
+    program; layers that passed are recorded in --workdir and skipped when the command is repeated.
     """
     from algo.checkpoint import Checkpoint
     from algo.errors import LiftError
@@ -94,7 +109,21 @@ def crosscheck(
     if waves and workdir is None:
         raise LiftError("--waves needs --workdir DIR, where the waveform files are kept")
     checkpoint = Checkpoint(folder)
-    settings = library.Settings(simulator, lanes, seed, (stall, stall), waves)
+    if every:
+        if waves or simulator != "verilator":
+            raise LiftError(
+                "--all compiles the RTL with Verilator and records no waveforms; leave out "
+                "--simulator and --waves, and look at a wrong layer with --layer NAME instead"
+            )
+        from liftquant import every_weight
+        from liftquant.every_weight_command import check_every_weight
+        from liftquant.rtl_layer import Stalls
+
+        chosen = every_weight.Settings(lanes, architecture, Stalls(seed, stall))
+        kept = workdir or Path("crosscheck-all")
+        check_every_weight(checkpoint, chosen, layer, kept, report_file, json)
+        return
+    settings = library.Settings(simulator, lanes, seed, (stall, stall), waves, architecture)
     err.print(f"{simulator}, {lanes} groups per cycle, stalls {stall} on both sides, seed {seed}")
     with progress("crosschecking") as meter:
         checks = library.crosscheck(

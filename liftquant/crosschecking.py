@@ -73,6 +73,7 @@ class Settings:
     seed: int = 0
     stalls: tuple[float, float] = (0.25, 0.25)
     waves: bool = False
+    architecture: str = "tables:4"
 
 
 def one_layer_per_shape(checkpoint: Checkpoint) -> list[str]:
@@ -88,7 +89,8 @@ def _file_name(layer: str) -> str:
     return "layer-" + re.sub(r"[^A-Za-z0-9_]+", "-", layer)
 
 
-def _place(matrix: PackedMatrix, stream: int, weight: int) -> tuple[int, int]:
+def place(matrix: PackedMatrix, stream: int, weight: int) -> tuple[int, int]:
+    """Row and column of weight `weight` of stream `stream`."""
     return (stream, weight) if matrix.axis == "in" else (weight, stream)
 
 
@@ -102,7 +104,7 @@ def _run_kernel(matrix: PackedMatrix, expected: Accs) -> tuple[int, Difference |
     if not wrong.any():
         return 0, None
     stream, weight = np.argwhere(wrong)[0].tolist()
-    row, column = _place(matrix, stream, weight)
+    row, column = place(matrix, stream, weight)
     first = Difference(
         "kernel", row, column, int(expected[stream, weight]), int(got[stream, weight])
     )
@@ -118,11 +120,12 @@ def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Pa
     result = simulate_decoder(
         matrix.code, matrix.words, matrix.groups, lanes, settings.simulator, settings.seed,
         settings.stalls, settings.waves, workdir, expected, _file_name(name),
+        settings.architecture,
     )  # fmt: skip
     kernel_wrong, first = _run_kernel(matrix, expected)
     if (bad := result.first_mismatch) is not None:
         weight = (bad.beat * lanes + bad.lane) * matrix.code.group + bad.weight
-        row, column = _place(matrix, bad.stream, weight)
+        row, column = place(matrix, bad.stream, weight)
         first = Difference("rtl", row, column, bad.expected, bad.got)
     return LayerCheck(
         layer=name,
