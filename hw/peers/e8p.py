@@ -1,0 +1,110 @@
+"""QuIP#'s E8P: eight weights of 16 bits (arXiv 2402.04396, section 4).
+
+A table of 256 vectors of absolute values 1/2, 3/2, 5/2 holds all 227 such vectors with an even sum
+for some choice of signs and a squared norm of at most 10, and 29 of norm 12, three of whose entries
+are 1/2 and five 3/2. Seven signs are given, the eighth makes the sum even, and all eight weights
+are moved by 1/4 or by -1/4.
+
+What a decoder is free to choose is chosen for its sake: the order of the table, which 29 of the 56
+vectors of norm 12 it holds, and the layout of the word. See `magnitudes`.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from amaranth.hdl import C, Cat, Module, Mux, Value
+
+from hw.peers.lanes import Integers, LaneDecoder, Pipeline
+
+_DIMENSION = 8
+_SPARED = (0, 1, 2)  # of the all-ones index: the three entries that stay 1/2
+
+
+def magnitudes() -> npt.NDArray[np.int64]:
+    """int64 ``(256, 8)``: 0, 1, 2 for 1/2, 3/2, 5/2, by index.
+
+    Of an index below 128, bit j says whether entry j is 3/2; entry 7 is 1/2. Where that would make
+    more than five of them, entry 7 is 3/2 as well, and of the others those become 1/2 that are on
+    a line of the Fano plane, {j, j+1, j+3} mod 7, with the index's only zero; 127 has a line of its
+    own. From 128, entries 0 to 5 are given in the same way, and where more than three of them would
+    be 3/2, they and entry 6, 1/2 till then, change over; entry 7 is 3/2. From 192, bits 3 to 5 are
+    the place of a 5/2, and bits 0 to 2 that of a 3/2, where they differ.
+    """
+    table = np.zeros((256, _DIMENSION), np.int64)
+    for index in range(256):
+        entry = table[index]
+        ones = np.array([index >> j & 1 for j in range(7)])
+        if index < 128:
+            entry[:7] = ones
+            if ones.sum() > 5:
+                entry[7] = 1
+                zero = _SPARED if ones.all() else [(int(ones.argmin()) + k) % 7 for k in (0, 1, 3)]
+                entry[list(zero)] = 0
+        elif index < 192:
+            entry[:6], entry[7] = ones[:6], 1
+            if ones[:6].sum() > 3:
+                entry[:7] ^= 1
+        else:
+            entry[index & 7] = 1
+            entry[index >> 3 & 7] = 2
+    return table
+
+
+class E8P(LaneDecoder):
+    """Weights in quarters: odd integers from -11 to 11.
+
+    The window holds the index in bits 0 to 7, the signs of weights 0 to 6 in bits 8 to 14, and
+    the move in bit 15. Three stages: what the index's bits have in common; magnitudes; signs.
+    A magnitude 0, 1, 2 under its sign is its one's complement, and with the move below it the
+    weight itself, so nothing is added. The parity of the sum is that of the number of 3/2s.
+    """
+
+    bits, weights, width, stages = 16, 8, 5, 3
+
+    def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
+        index = pipe.held(0, "index", window[:8])
+        full = pipe.held(0, "full", _at_least(window[:7], 6))
+        most = pipe.held(0, "most", _at_least(window[:6], 4))
+        signs = pipe.held(0, "signs", window[8:])
+        large = pipe.held(
+            0, "large", Cat(window[3:6] == j for j in range(8)) & window[6:8].all().replicate(8)
+        )
+        halves = Cat(
+            self._three_halves(index, full, most, large[j], j) for j in range(_DIMENSION)
+        )
+        three = pipe.held(1, "three", halves)
+        five = pipe.held(1, "five", large)
+        signed = pipe.held(1, "signed", signs)
+        eighth = three.xor() ^ signed[:7].xor()
+        weights = [
+            Cat(signed[7], three[j] ^ sign, five[j] ^ sign, sign)
+            for j, sign in enumerate([*signed[:7], eighth])
+        ]
+        return Cat(
+            Cat(C(1, 1), pipe.held(2, f"weight_{j}", weight)) for j, weight in enumerate(weights)
+        )
+
+    @staticmethod
+    def _three_halves(index: Value, full: Value, most: Value, large: Value, j: int) -> Value:
+        lone = (index[:3] == j) & ~large
+        if j == 7:
+            return Mux(index[7], Mux(index[6], lone, 1), full)
+        line = index[(j - 1) % 7] & index[(j - 3) % 7]
+        if j in _SPARED:
+            line &= ~index[:7].all()
+        below = index[j] & ~(full & ~line)
+        above = (index[j] if j < 6 else C(0, 1)) ^ most
+        return Mux(index[7], Mux(index[6], lone, above), below)
+
+    @staticmethod
+    def reference(windows: Integers) -> Integers:
+        sizes = magnitudes()[windows & 255]
+        negative = np.zeros((len(windows), _DIMENSION), np.int64)
+        negative[:, :7] = windows[:, None] >> np.arange(8, 15) & 1
+        negative[:, 7] = (negative.sum(axis=1) + (sizes == 1).sum(axis=1)) & 1
+        halves = np.where(negative, -(2 * sizes + 1), 2 * sizes + 1)
+        return 2 * halves + (2 * (windows[:, None] >> 15) - 1)
+
+
+def _at_least(bits: Value, count: int) -> Value:
+    """Whether at least `count` of the bits are set."""
+    return sum(bits[1:], bits[0]) >= count

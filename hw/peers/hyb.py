@@ -1,0 +1,92 @@
+"""QTIP's HYB: two weights from a hashed table (arXiv 2406.11235, section 3.2).
+
+The window x becomes ``x * x + x``; bits 6 to 14 of that choose one of 512 pairs, and bit 15 negates
+the first of the two. Only 16 bits of the hash are ever read. Entries are odd multiples of 1/32, as
+near to the real ones as makes no difference (`benchmarks.peer_mse`), so that a sign is an XOR.
+"""
+
+from amaranth.hdl import C, Cat, Module, Signal, Value
+from amaranth.lib.memory import Memory
+
+from hw.peers.hyb_table import hyb_table
+from hw.peers.lanes import Integers, LaneDecoder, Pipeline
+
+
+class _Hyb(LaneDecoder):
+    bits, weights, width = 16, 2, 8
+
+    @staticmethod
+    def reference(windows: Integers) -> Integers:
+        mixed = windows * windows + windows
+        pairs = hyb_table()[mixed >> 6 & 511]
+        pairs[:, 0] *= 1 - 2 * (mixed >> 15 & 1)
+        return pairs
+
+
+class Hyb(_Hyb):
+    """In logic alone.
+
+    Of the hash, x cut into digits of four bits, one operand holds ``a * a + a`` of the lowest digit
+    and the upper two digits; one the second digit and its square; the others the products of
+    different digits, as far as they reach below bit 16: three adders. The table is a function of
+    nine bits for each of its 13.
+    """
+
+    stages = 5
+
+    def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
+        a, b, c, d = (window.word_select(k, 4) for k in range(4))
+        lowest = _function(m, a, [x * x + x for x in range(16)], 8)
+        square = _function(m, b, [x * x for x in range(16)], 8)
+        inside = pipe.held(0, "inside", Cat(lowest, c, d)[1:])
+        second = pipe.held(0, "second", Cat(b, square))
+        near = pipe.held(0, "near", (a * b)[:8])
+        far = pipe.held(0, "far", (a[:3] * d[:3] + b[:3] * c[:3])[:3])
+        middle = pipe.held(0, "middle", (a * c)[:7])
+
+        total = pipe.held(1, "total", Cat(inside[:3], (inside[3:] + second)[:12]))
+        cross = pipe.held(1, "cross", Cat(near[:4], (Cat(near[4:], far) + middle)[:7]))
+        mixed = pipe.held(2, "mixed", (total[4:] + cross)[:11][1:])
+
+        entries = hyb_table()
+        index = mixed[:9]
+        first = pipe.held(3, "first", _function(m, index, [int(e) >> 1 for e in entries[:, 0]], 6))
+        other = pipe.held(3, "other", _function(m, index, [int(e) >> 1 for e in entries[:, 1]], 7))
+        sign = pipe.held(3, "sign", mixed[9])
+        negated = pipe.held(4, "negated", Cat(first ^ sign.replicate(6), sign))
+        return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", other))
+
+
+class HybBlocks(_Hyb):
+    """In a multiplier and a memory, which two lanes share."""
+
+    stages = 5
+
+    def prepare(self, m: Module) -> None:
+        entries = hyb_table()
+        init = [int(first) >> 1 | (int(other) >> 1 & 127) << 6 for first, other in entries]
+        m.submodules.table = Memory(
+            shape=13, depth=512, init=init, attrs={"syn_romstyle": "EBR", "rom_style": "block"}
+        )
+        self._table = m.submodules.table
+
+    def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
+        x = pipe.held(0, "x", window)
+        square = pipe.held(1, "square", (x * x)[:16])
+        x_late = pipe.held(1, "x_late", x)
+        mixed = pipe.held(2, "mixed", (square + x_late)[6:16])
+        port = self._table.read_port()
+        m.d.comb += [port.addr.eq(mixed[:9]), port.en.eq(pipe.move(3))]
+        sign = pipe.held(3, "sign", mixed[9])
+        negated = pipe.held(4, "negated", Cat(port.data[:6] ^ sign.replicate(6), sign))
+        return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", port.data[6:]))
+
+
+def _function(m: Module, place: Value, values: list[int], width: int) -> Value:
+    """The value at `place`, in `width` bits."""
+    out = Signal(width)
+    with m.Switch(place):
+        for k, value in enumerate(values):
+            with m.Case(k):
+                m.d.comb += out.eq(value)
+    return out
