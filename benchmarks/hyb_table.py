@@ -10,7 +10,7 @@ state's hash deals entries out at random anyway, so their order is free.
 import numpy as np
 import numpy.typing as npt
 
-ENTRIES, COLUMNS, SAMPLES, STEPS, SEED = 512, 32, 200_000, 60, 0
+ENTRIES, COLUMNS, SAMPLES, STEPS, SEED = 512, 64, 200_000, 60, 0
 UNIT = 32  # table entries are odd multiples of 1/UNIT
 
 Floats = npt.NDArray[np.float32]

@@ -5,7 +5,7 @@ the first of the two. Only 16 bits of the hash are ever read. Entries are odd mu
 near to the real ones as makes no difference (`benchmarks.peer_mse`), so that a sign is an XOR.
 """
 
-from amaranth.hdl import C, Cat, Module, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Value
 from amaranth.lib.memory import Memory
 
 from hw.peers.hyb_table import hyb_table
@@ -36,13 +36,13 @@ class Hyb(_Hyb):
 
     def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
         a, b, c, d = (window.word_select(k, 4) for k in range(4))
-        lowest = _function(m, a, [x * x + x for x in range(16)], 8)
-        square = _function(m, b, [x * x for x in range(16)], 8)
+        lowest = _function(a, [x * x + x for x in range(16)], 8)
+        square = _function(b, [x * x for x in range(16)], 8)
         inside = pipe.held(0, "inside", Cat(lowest, c, d)[1:])
         second = pipe.held(0, "second", Cat(b, square))
-        near = pipe.held(0, "near", (a * b)[:8])
-        far = pipe.held(0, "far", (a[:3] * d[:3] + b[:3] * c[:3])[:3])
-        middle = pipe.held(0, "middle", (a * c)[:7])
+        near = pipe.held(0, "near", _product(a, b, 8))
+        far = pipe.held(0, "far", (_product3(a, d) + _product3(b, c))[:3])
+        middle = pipe.held(0, "middle", _product(a, c, 7))
 
         total = pipe.held(1, "total", Cat(inside[:3], (inside[3:] + second)[:12]))
         cross = pipe.held(1, "cross", Cat(near[:4], (Cat(near[4:], far) + middle)[:7]))
@@ -50,8 +50,8 @@ class Hyb(_Hyb):
 
         entries = hyb_table()
         index = mixed[:9]
-        first = pipe.held(3, "first", _function(m, index, [int(e) >> 1 for e in entries[:, 0]], 6))
-        other = pipe.held(3, "other", _function(m, index, [int(e) >> 1 for e in entries[:, 1]], 7))
+        first = pipe.held(3, "first", _function(index, [int(e) >> 1 for e in entries[:, 0]], 6))
+        other = pipe.held(3, "other", _function(index, [int(e) >> 1 for e in entries[:, 1]], 7))
         sign = pipe.held(3, "sign", mixed[9])
         negated = pipe.held(4, "negated", Cat(first ^ sign.replicate(6), sign))
         return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", other))
@@ -82,11 +82,23 @@ class HybBlocks(_Hyb):
         return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", port.data[6:]))
 
 
-def _function(m: Module, place: Value, values: list[int], width: int) -> Value:
-    """The value at `place`, in `width` bits."""
-    out = Signal(width)
-    with m.Switch(place):
-        for k, value in enumerate(values):
-            with m.Case(k):
-                m.d.comb += out.eq(value)
-    return out
+def _product(a: Value, b: Value, width: int) -> Value:
+    """The product of two digits of four bits, in `width` bits."""
+    rows = [a & b[k].replicate(4) for k in range(4)]
+    pairs = [rows[k] + Cat(C(0, 1), rows[k + 1]) for k in (0, 2)]
+    return (pairs[0] + Cat(C(0, 2), pairs[1]))[:width]
+
+
+def _product3(a: Value, b: Value) -> Value:
+    """The lower three bits of a product."""
+    two = (a[0] & b[1]) ^ (a[1] & b[0])
+    both = a[0] & b[0] & a[1] & b[1]
+    return Cat(a[0] & b[0], two, (a[0] & b[2]) ^ (a[1] & b[1]) ^ (a[2] & b[0]) ^ both)
+
+
+def _function(place: Value, values: list[int], width: int) -> Value:
+    """The value at `place`, in `width` bits: multiplexers, which are never taken for a memory."""
+    if len(values) == 1:
+        return C(values[0], width)
+    even, odd = (_function(place[1:], values[k::2], width) for k in (0, 1))
+    return Mux(place[0], odd, even)

@@ -14,7 +14,9 @@ MASK, FLIPS = 0x8FFF8FFF, 0x3B603B60
 UNIT = 2.0**-13  # the last place of the smaller numbers that can occur
 
 # both constants are even, so bit 0 of the result is zero and what follows counts from bit 1
-_ADDED = ADDEND >> 1
+# half the addend as 2**14 * (129 * 5 + 12 + 4 * 65 * 5 + 3) - 65 * 5 + 11927, modulo 2**31: each
+# of the constants fits below the shifted term of one addition
+_DEALT = (5, 12, 3, 11927)
 _LAST = 11  # bits of an fp16 significand
 
 
@@ -22,45 +24,43 @@ class ThreeInstExact(LaneDecoder):
     """The two numbers' exact sum in units of 2**-13, before any rounding.
 
     Half the constant is ``(389 * 7 << 14) - 65 * 7`` modulo 2**31: five adders and subtractors, of
-    which only the last is 31 bits wide; the addend takes one of 17 bits, the rest of it is where a
-    shift leaves zeros. Exponents are two bits, so that the numbers are integers below 2**14: a
+    which only the last is 31 bits wide; the addend goes where shifts leave zeros. Exponents are two bits, so that the numbers are integers below 2**14: a
     significand shifted by up to three, no infinity, no subnormal, no packing. One of them is
     negated before the shift, the other by its complement and the sum's carry in.
     """
 
-    bits, weights, width, stages = 16, 1, 16, 8
-    _SUMMED = 7
+    bits, weights, width, stages = 16, 1, 16, 7
+    _SUMMED = 6
 
     def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
         return pipe.held(self._SUMMED, "weight", self._sum(pipe, window))
 
     def _sum(self, pipe: Pipeline, window: Value) -> Value:
         """16 bits of the sum, not registered, in stage `_SUMMED`."""
-        seven = pipe.held(0, "seven", (Cat(C(0, 3), window) - window)[:19])
-        many = pipe.held(1, "many", (seven + Cat(C(0, 6), seven))[:25])  # 65 * 7
-        more = pipe.held(1, "more", (seven[:17] + Cat(C(0, 7), seven[:10]))[:17])  # 129 * 7
-        upper = pipe.held(2, "upper", (more + Cat(C(0, 2), many[:15]))[:17])  # 389 * 7
+        # 7, 65 * 7, 129 * 7 and 389 * 7 times x, and what `_DEALT` puts below the shifts
+        seven = pipe.held(0, "seven", (Cat(C(_DEALT[0], 3), window) - window)[:20])
+        many = pipe.held(1, "many", (seven + Cat(C(0, 6), seven))[:26])
+        more = pipe.held(1, "more", (seven[:17] + Cat(C(_DEALT[1], 7), seven[:10]))[:17])
+        upper = pipe.held(2, "upper", (more + Cat(C(_DEALT[2], 2), many[:15]))[:17])
         many_late = pipe.held(2, "many_late", many)
-        upper_late = pipe.held(3, "upper_late", (upper + (_ADDED >> 14))[:17])
-        many_last = pipe.held(3, "many_last", many_late)
-        lifted = Cat(C(_ADDED & 0x3FFF, 14), upper_late)
-        mixed = pipe.held(4, "mixed", Cat(C(0, 1), (lifted - many_last)[:31]))
+        lifted = Cat(C(_DEALT[3], 14), upper)
+        mixed = pipe.held(3, "mixed", Cat(C(0, 1), (lifted - many_late)[:31]))
         flipped = mixed ^ FLIPS
         first, second = flipped[16:], flipped[:16]
         # bit 0 of the second is zero: it is negated without it
         magnitude = Cat(second[1:10], C(1, 1))
         negative = second[15]
         bits = (magnitude ^ negative.replicate(10)) + negative
-        negated = pipe.held(5, "negated", Cat(bits[:10], negative).as_signed())
-        exponent = pipe.held(5, "exponent", second[10:12])
-        sign = pipe.held(5, "sign", first[15])
-        once = pipe.held(5, "once", _shift(Cat(first[:10], C(1, 1)), first[10], 12))
-        far = pipe.held(5, "far", first[11])
+        negated = pipe.held(4, "negated", Cat(bits[:10], negative).as_signed())
+        exponent = pipe.held(4, "exponent", second[10:12])
+        sign = pipe.held(4, "sign", first[15])
+        once = pipe.held(4, "once", _shift(Cat(first[:10], C(1, 1)), first[10], 12))
+        far = pipe.held(4, "far", first[11])
 
         shifted = _shift(once, Cat(C(0, 1), far), 14) ^ sign.replicate(14)
-        first_late = pipe.held(6, "first", shifted)
-        sign_late = pipe.held(6, "first_sign", sign)
-        grown = pipe.held(6, "second", _shift(negated, exponent, 14))
+        first_late = pipe.held(5, "first", shifted)
+        sign_late = pipe.held(5, "first_sign", sign)
+        grown = pipe.held(5, "second", _shift(negated, exponent, 14))
         first_addend = Cat(sign_late, first_late, sign_late.replicate(2))
         second_addend = Cat(sign_late, C(0, 1), grown, grown[-1])
         return (first_addend + second_addend)[1:17]
@@ -78,7 +78,7 @@ class ThreeInst(ThreeInstExact):
     not be normalised. Two stages more.
     """
 
-    stages = 10
+    stages = 9
 
     def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
         total = pipe.held(self._SUMMED, "sum", self._sum(pipe, window))

@@ -1,0 +1,151 @@
+"""What the peers of `hw.peers` reach on N(0, 1): ``python -m benchmarks.peer_mse [NAME ...]``.
+
+The integers are those of each decoder's reference, the encoder the best known, the scale the best:
+grids and E8P choose the nearest codeword exactly; QTIP's trellises are searched by the Viterbi
+algorithm over all their states (`algo.viterbi`, tail-biting streams of 2048 weights). The scale is
+where a parabola through five trial scales is lowest, and the figure comes from fresh samples.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from algo.free_table import table_mse
+from hw.peers import PEERS
+from hw.peers.e8p import magnitudes
+from hw.peers.lanes import Integers, LaneDecoder
+from liftquant.console import out, progress
+
+TRIAL, MEASURED, SEED = 50_000, 200_000, 0
+SPREAD = (0.96, 0.98, 1.0, 1.02, 1.04)  # trial scales about the middle one
+WINDOW = 1 << 16
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The part of a sliding code that its search reads, wider than any code's may be."""
+
+    shift: int  # bits per weight
+    group: int
+    window: int
+
+    @property
+    def lifted(self) -> int:
+        return self.shift * self.group
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        return (self.shift,) * self.group
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        return tuple(self.shift * k for k in range(self.group))
+
+
+Floats = npt.NDArray[np.float64]
+Measure = Callable[[float, int, int], tuple[float, float]]  # scale, weights, seed
+
+
+def best_scale(measure: Measure, middle: float) -> float:
+    """Where a parabola through trial measurements about `middle`, all on the same samples, is lowest."""
+    trials = [measure(middle * spread, TRIAL, SEED)[0] for spread in SPREAD]
+    square, slope, _ = np.polyfit(SPREAD, trials, 2)
+    return float(middle * -slope / (2 * square))
+
+
+def mean_and_error(errors: Floats) -> tuple[float, float]:
+    """Mean of squared errors by codeword, and its standard error."""
+    return float(errors.mean()), float(errors.std(ddof=1) / len(errors) ** 0.5)
+
+
+def grid(levels: Integers) -> Measure:
+    """A scalar grid."""
+
+    def measure(scale: float, weights: int, seed: int) -> tuple[float, float]:
+        x = np.random.default_rng([seed, 1]).standard_normal(weights)
+        points = np.sort(levels) * scale
+        above = np.searchsorted((points[1:] + points[:-1]) / 2, x)
+        return mean_and_error(np.square(x - points[above]))
+
+    return measure
+
+
+def e8p(scale: float, weights: int, seed: int) -> tuple[float, float]:
+    """E8P, exactly: for both moves and all 256 magnitudes the best signs of the right parity."""
+    sizes = magnitudes()
+    table = (4 * sizes + 2) * scale  # quarters
+    odd = (sizes == 1).sum(axis=1) & 1
+    x = np.random.default_rng([seed, 1]).standard_normal((weights // 8, 8))
+    errors = []
+    for block in np.array_split(x, max(1, len(x) // 500)):
+        least = np.full(len(block), np.inf)
+        for move in (-scale, scale):
+            y = block - move
+            size = np.abs(y)
+            base = np.square(y).sum(axis=1)[:, None] + np.square(table).sum(axis=1)
+            plain = base - 2 * size @ table.T
+            # a sign of the wrong parity is put right where that costs least
+            wrong = ((y < 0).sum(axis=1)[:, None] ^ odd) & 1
+            cheapest = 4 * (size[:, None, :] * table).min(axis=2)
+            least = np.minimum(least, (plain + wrong * cheapest).min(axis=1))
+        errors.append(least / 8)
+    return mean_and_error(np.concatenate(errors))
+
+
+def trellis(values: Integers) -> Measure:
+    """QTIP's bitshift trellis of 16 bits at two bits per weight; `values` are ``(65536, V)``.
+
+    The trellis is searched backwards in time, which reverses the bits of a window's place in the
+    stream and changes nothing else. A pair of weights that share a window is two weights whose
+    windows of 18 bits each see the shared 16.
+    """
+    pair = values.shape[1] == 2
+    wide = 18 if pair else 16
+    code = Windows(2, values.shape[1], wide)
+    window = np.arange(1 << wide)
+    rows = [values[window >> 2, 0], values[window & WINDOW - 1, 1]] if pair else [values[:, 0]]
+    table = np.stack(rows).astype(np.float32)
+
+    def measure(scale: float, weights: int, seed: int) -> tuple[float, float]:
+        return table_mse(code, table * np.float32(scale), weights, seed)
+
+    return measure
+
+
+def measures() -> dict[str, tuple[Measure, float]]:
+    """How each peer is measured, by name, and a scale to look about."""
+    everything = np.arange(WINDOW)
+    found: dict[str, tuple[Measure, float]] = {}
+    for peer in PEERS:
+        decoder = peer.build(1)
+        assert isinstance(decoder, LaneDecoder)
+        if peer.name.startswith("AQLM"):
+            continue  # its codebook stands for learned ones
+        if peer.name == "E8P":
+            found[peer.name] = e8p, 0.25
+        elif peer.weights == 1 and peer.bits < 16:
+            levels = decoder.reference(np.arange(1 << peer.bits))[:, 0]
+            if peer.bits > peer.rate:  # the window holds the zero point as well
+                half = 1 << int(peer.rate) - 1
+                levels = np.arange(-half, half)
+            found[peer.name] = grid(levels), {2: 1.0, 4: 0.335}[int(peer.rate)] * (
+                0.5 if levels[0] & 1 else 1.0
+            )
+        else:
+            values = decoder.reference(everything)
+            found[peer.name] = trellis(values), float(1 / values.std())
+    return found
+
+
+if __name__ == "__main__":
+    known = measures()
+    for name in sys.argv[1:] or known:
+        measure, middle = known[name]
+        with progress(name, 1) as meter:
+            scale = best_scale(measure, middle)
+            mse, error = measure(scale, MEASURED, SEED + 1)
+            meter.advance(1)
+        out.print(f"{name}: {mse:.5f} +- {error:.5f} at {scale:.6g}")
