@@ -10,7 +10,7 @@ state's hash deals entries out at random anyway, so their order is free.
 import numpy as np
 import numpy.typing as npt
 
-ENTRIES, COLUMNS, SAMPLES, STEPS, SEED = 512, 64, 200_000, 60, 0
+ENTRIES, COLUMNS, SAMPLES, STEPS, SEED = 512, 16, 200_000, 60, 0
 UNIT = 32  # table entries are odd multiples of 1/UNIT
 
 Floats = npt.NDArray[np.float32]
@@ -37,7 +37,12 @@ def train() -> npt.NDArray[np.int64]:
             sums = np.bincount(chosen, points[:, axis], ENTRIES)
             centres[:, axis] = sums / counts
     entries = 2 * np.floor(centres * UNIT / 2).astype(np.int64) + 1
-    order = np.argsort(entries[:, 0], kind="stable").reshape(COLUMNS, -1)
+    return arranged(entries)
+
+
+def arranged(entries: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The same pairs in the table's order, whatever order they came in."""
+    order = np.lexsort((entries[:, 1], entries[:, 0])).reshape(COLUMNS, -1)
     columns = [column[np.argsort(entries[column, 1], kind="stable")] for column in order]
     table: npt.NDArray[np.int64] = entries[np.concatenate(columns)]
     return table

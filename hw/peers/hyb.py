@@ -100,5 +100,6 @@ def _function(place: Value, values: list[int], width: int) -> Value:
     """The value at `place`, in `width` bits: multiplexers, which are never taken for a memory."""
     if len(values) == 1:
         return C(values[0], width)
-    even, odd = (_function(place[1:], values[k::2], width) for k in (0, 1))
-    return Mux(place[0], odd, even)
+    half = len(values) // 2
+    upper, lower = (_function(place[:-1], part, width) for part in (values[half:], values[:half]))
+    return Mux(place[-1], upper, lower)
