@@ -99,7 +99,7 @@ def _product3(a: Value, b: Value) -> Value:
 def _function(place: Value, values: list[int], width: int) -> Value:
     """The value at `place`, in `width` bits: multiplexers, which are never taken for a memory."""
     if len(values) == 1:
-        return C(values[0], width)
+        return C(values[0] & (1 << width) - 1, width)
     half = len(values) // 2
     upper, lower = (_function(place[:-1], part, width) for part in (values[half:], values[:half]))
     return Mux(place[-1], upper, lower)
