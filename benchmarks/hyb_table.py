@@ -3,8 +3,8 @@
 QTIP's HYB takes its table from k-means on Gaussian vectors and lets a sign bit reflect it (arXiv
 2406.11235, section 3.2). Here Lloyd steps run on vectors whose first component is made positive;
 centres are then rounded to odd multiples of 1/32 and sorted. The hash deals entries out to states
-in an order of its own, so theirs is free; of those tried (random, in 16 to 64 columns), the sorted
-one had the least error in the trellis, and the table the fewest gates.
+in an order of its own, so theirs is free; of those tried (random, sorted, in 16 to 64 columns) the
+sorted one had the least error in the trellis.
 """
 
 import numpy as np

@@ -6,6 +6,8 @@ algorithm over all their states (`algo.viterbi`, tail-biting streams of 2048 wei
 where a parabola through five trial scales is lowest, and the figure comes from fresh samples.
 """
 
+# amaranth: UnusedElaboratable=no
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +19,11 @@ from algo.free_table import table_mse
 from hw.peers import PEERS
 from hw.peers.e8p import magnitudes
 from hw.peers.lanes import Integers, LaneDecoder
+from hw.peers.peer import Peer
 from liftquant.console import out, progress
 
-TRIAL, MEASURED, SEED = 50_000, 200_000, 0
+TRIAL, SEARCHED, NEAREST, SEED = 50_000, 200_000, 1_000_000, 0  # weights
+STEPS = {2: 1.0, 4: 0.335}  # of uniform grids, about
 SPREAD = (0.96, 0.98, 1.0, 1.02, 1.04)  # trial scales about the middle one
 WINDOW = 1 << 16
 
@@ -115,37 +119,37 @@ def trellis(values: Integers) -> Measure:
     return measure
 
 
-def measures() -> dict[str, tuple[Measure, float]]:
-    """How each peer is measured, by name, and a scale to look about."""
-    everything = np.arange(WINDOW)
-    found: dict[str, tuple[Measure, float]] = {}
-    for peer in PEERS:
-        decoder = peer.build(1)
-        assert isinstance(decoder, LaneDecoder)
-        if peer.name.startswith("AQLM"):
-            continue  # its codebook stands for learned ones
-        if peer.name == "E8P":
-            found[peer.name] = e8p, 0.25
-        elif peer.weights == 1 and peer.bits < 16:
-            levels = decoder.reference(np.arange(1 << peer.bits))[:, 0]
-            if peer.bits > peer.rate:  # the window holds the zero point as well
-                half = 1 << int(peer.rate) - 1
-                levels = np.arange(-half, half)
-            found[peer.name] = grid(levels), {2: 1.0, 4: 0.335}[int(peer.rate)] * (
-                0.5 if levels[0] & 1 else 1.0
-            )
-        else:
-            values = decoder.reference(everything)
-            found[peer.name] = trellis(values), float(1 / values.std())
-    return found
+@dataclass(frozen=True)
+class Plan:
+    """How a peer is measured: a scale to look about, and how many weights the figure is from."""
+
+    measure: Measure
+    middle: float
+    weights: int
+
+
+def plan(peer: Peer) -> Plan:
+    """How `peer` is measured."""
+    decoder = peer.build(1)
+    assert isinstance(decoder, LaneDecoder)
+    if peer.name == "E8P":
+        return Plan(e8p, 0.24, NEAREST)
+    values = decoder.reference(np.arange(1 << peer.bits))
+    if peer.bits == 16:
+        return Plan(trellis(values), float(1 / values.std()), SEARCHED)
+    if "zero point" in peer.name:  # the best one is in the middle, rounded
+        half = 1 << int(peer.rate) - 1
+        return Plan(grid(np.arange(-half, half)), STEPS[int(peer.rate)], NEAREST)
+    return Plan(grid(values[:, 0]), STEPS[int(peer.rate)] / 2, NEAREST)
 
 
 if __name__ == "__main__":
-    known = measures()
+    known = {peer.name: peer for peer in PEERS if not math.isnan(peer.mse)}
     for name in sys.argv[1:] or known:
-        measure, middle = known[name]
-        with progress(name, 1) as meter:
-            scale = best_scale(measure, middle)
-            mse, error = measure(scale, MEASURED, SEED + 1)
+        planned = plan(known[name])
+        with progress(name, 2) as meter:
+            scale = best_scale(planned.measure, planned.middle)
+            meter.advance(1)
+            mse, error = planned.measure(scale, planned.weights, SEED + 1)
             meter.advance(1)
         out.print(f"{name}: {mse:.5f} +- {error:.5f} at {scale:.6g}")

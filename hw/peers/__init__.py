@@ -28,19 +28,20 @@ def _peer(
 
 _QTIP = "QTIP, arXiv 2406.11235"
 _VITERBI = "Viterbi search over all states, 200000 weights, best scale, standard error 0.0003"
+_NEAREST = "nearest codeword, 1000000 weights, best scale"
 _SCALAR = "nearest level, 200000 weights, best step"
 
 PEERS: tuple[Peer, ...] = (
-    _peer("INT2", "uniform", 2, math.nan, _SCALAR, Int2Midpoint),
-    _peer("INT2 zero point", "GPTQ, AWQ", 2, math.nan, _SCALAR, Int2ZeroPoint),
-    _peer("INT4", "uniform", 4, math.nan, _SCALAR, Int4Midpoint),
-    _peer("INT4 zero point", "GPTQ, AWQ", 4, math.nan, _SCALAR, Int4ZeroPoint),
-    _peer("E8P", "QuIP#, arXiv 2402.04396", 2, math.nan, "", E8P),
-    _peer("QTIP 1MAD", _QTIP, 2, math.nan, _VITERBI, Mad),
-    _peer("QTIP 3INST", _QTIP, 2, math.nan, _VITERBI, ThreeInst),
-    _peer("QTIP 3INST exact", _QTIP, 2, math.nan, _VITERBI, ThreeInstExact),
-    _peer("QTIP HYB", _QTIP, 2, math.nan, _VITERBI, Hyb),
-    _peer("QTIP HYB blocks", _QTIP, 2, math.nan, _VITERBI, HybBlocks),
+    _peer("INT2", "uniform", 2, 0.1182, _SCALAR, Int2Midpoint),
+    _peer("INT2 zero point", "GPTQ, AWQ", 2, 0.1494, _SCALAR, Int2ZeroPoint),
+    _peer("INT4", "uniform", 4, 0.0114, _SCALAR, Int4Midpoint),
+    _peer("INT4 zero point", "GPTQ, AWQ", 4, 0.0119, _SCALAR, Int4ZeroPoint),
+    _peer("E8P", "QuIP#, arXiv 2402.04396", 2, 0.0913, _NEAREST, E8P),
+    _peer("QTIP 1MAD", _QTIP, 2, 0.07, _VITERBI, Mad),
+    _peer("QTIP 3INST", _QTIP, 2, 0.07, _VITERBI, ThreeInst),
+    _peer("QTIP 3INST exact", _QTIP, 2, 0.07, _VITERBI, ThreeInstExact),
+    _peer("QTIP HYB", _QTIP, 2, 0.07, _VITERBI, Hyb),
+    _peer("QTIP HYB blocks", _QTIP, 2, 0.07, _VITERBI, HybBlocks),
     _peer(
         "AQLM 1x16",
         "AQLM, arXiv 2401.06118",

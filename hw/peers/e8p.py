@@ -53,34 +53,40 @@ class E8P(LaneDecoder):
     """Weights in quarters: odd integers from -11 to 11.
 
     The window holds the index in bits 0 to 7, the signs of weights 0 to 6 in bits 8 to 14, and
-    the move in bit 15. Three stages: what the index's bits have in common; magnitudes; signs.
+    the move in bit 15. Four stages: two for counts of the index's bits, then magnitudes, then signs.
     A magnitude 0, 1, 2 under its sign is its one's complement, and with the move below it the
     weight itself, so nothing is added. The parity of the sum is that of the number of 3/2s.
     """
 
-    bits, weights, width, stages = 16, 8, 5, 3
+    bits, weights, width, stages = 16, 8, 5, 4
 
     def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
-        index = pipe.held(0, "index", window[:8])
-        full = pipe.held(0, "full", _at_least(window[:7], 6))
-        most = pipe.held(0, "most", _at_least(window[:6], 4))
-        signs = pipe.held(0, "signs", window[8:])
-        large = pipe.held(
-            0, "large", Cat(window[3:6] == j for j in range(8)) & window[6:8].all().replicate(8)
-        )
-        halves = Cat(
-            self._three_halves(index, full, most, large[j], j) for j in range(_DIMENSION)
-        )
-        three = pipe.held(1, "three", halves)
-        five = pipe.held(1, "five", large)
-        signed = pipe.held(1, "signed", signs)
+        word = pipe.held(0, "word", window)
+        unset = [_any_and_several(~part) for part in (window[:4], window[4:7])]
+        few = [pipe.held(0, f"few_{k}", counts) for k, counts in enumerate(unset)]
+        counted = [_odd_and_two(part) for part in (window[:3], window[3:6])]
+        low, high = (pipe.held(0, f"count_{k}", counts) for k, counts in enumerate(counted))
+
+        over_five = ~(few[0][1] | few[1][1] | (few[0][0] & few[1][0]))  # of bits 0 to 6
+        over_three = (low[1] & high[1]) | ((low[1] | high[1]) & low[0] & high[0])  # of 0 to 5
+        full = pipe.held(1, "full", over_five)
+        most = pipe.held(1, "most", over_three)
+        index = pipe.held(1, "index", word[:8])
+        signs = pipe.held(1, "signs", word[8:])
+        places = Cat(word[3:6] == j for j in range(_DIMENSION))
+        large = pipe.held(1, "large", places & word[6:8].all().replicate(_DIMENSION))
+
+        halves = Cat(self._three_halves(index, full, most, large[j], j) for j in range(_DIMENSION))
+        three = pipe.held(2, "three", halves)
+        five = pipe.held(2, "five", large)
+        signed = pipe.held(2, "signed", signs)
         eighth = three.xor() ^ signed[:7].xor()
         weights = [
             Cat(signed[7], three[j] ^ sign, five[j] ^ sign, sign)
             for j, sign in enumerate([*signed[:7], eighth])
         ]
         return Cat(
-            Cat(C(1, 1), pipe.held(2, f"weight_{j}", weight)) for j, weight in enumerate(weights)
+            Cat(C(1, 1), pipe.held(3, f"weight_{j}", weight)) for j, weight in enumerate(weights)
         )
 
     @staticmethod
@@ -105,6 +111,12 @@ class E8P(LaneDecoder):
         return 2 * halves + (2 * (windows[:, None] >> 15) - 1)
 
 
-def _at_least(bits: Value, count: int) -> Value:
-    """Whether at least `count` of the bits are set."""
-    return sum(bits[1:], bits[0]) >= count
+def _any_and_several(bits: Value) -> Value:
+    """Whether any bit is set, and whether two are."""
+    pairs = [bits[j] & bits[k] for k in range(len(bits)) for j in range(k)]
+    return Cat(bits.any(), Cat(pairs).any())
+
+
+def _odd_and_two(bits: Value) -> Value:
+    """The number of bits set of three, as two bits."""
+    return Cat(bits.xor(), (bits[0] & bits[1]) | (bits[2] & (bits[0] | bits[1])))

@@ -44,7 +44,9 @@ class Mad(LaneDecoder):
 
         mixed = pipe.held(3, "mixed", (kept - Cat(C(_SUBTRACTED & 15, 4), product))[:32])
         pairs = [
-            pipe.held(4, f"pair_{k}", _with_carry(mixed.word_select(k, 8), mixed.word_select(k + 1, 8)))
+            pipe.held(
+                4, f"pair_{k}", _with_carry(mixed.word_select(k, 8), mixed.word_select(k + 1, 8))
+            )
             for k in (0, 2)
         ]
         total = (pairs[0] + pairs[1])[:10]

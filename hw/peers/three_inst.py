@@ -5,7 +5,7 @@ mantissa of two fp16 numbers are taken from it, under an XOR with those of 0.922
 """
 
 import numpy as np
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import C, Cat, Module, Mux, Value
 
 from hw.peers.lanes import Integers, LaneDecoder, Pipeline
 
