@@ -67,39 +67,43 @@ class E8P(LaneDecoder):
         counted = [_odd_and_two(part) for part in (window[:3], window[3:6])]
         low, high = (pipe.held(0, f"count_{k}", counts) for k, counts in enumerate(counted))
 
+        upper, place = word[:3], word[3:6]
+        single = word[6] & word[7]  # one 5/2, and one 3/2 or none
         over_five = ~(few[0][1] | few[1][1] | (few[0][0] & few[1][0]))  # of bits 0 to 6
         over_three = (low[1] & high[1]) | ((low[1] | high[1]) & low[0] & high[0])  # of 0 to 5
-        full = pipe.held(1, "full", over_five)
-        most = pipe.held(1, "most", over_three)
-        index = pipe.held(1, "index", word[:8])
+        full = pipe.held(1, "full", over_five & ~word[7])
+        most = pipe.held(1, "most", over_three & word[7] & ~word[6])
+        given = [*word[:6], word[6] & ~word[7], word[7]]
+        base = pipe.held(
+            1, "base", Cat(Mux(single, upper == j, given[j]) for j in range(_DIMENSION))
+        )
+        large = pipe.held(1, "large", Cat(single & (place == j) for j in range(_DIMENSION)))
+        same = pipe.held(1, "same", single & (upper == place))
+        some_unset = few[0][0] | few[1][0]
+        line = pipe.held(
+            1,
+            "line",
+            Cat(
+                word[(j - 1) % 7] & word[(j - 3) % 7] & (some_unset if j in _SPARED else C(1, 1))
+                for j in range(7)
+            ),
+        )
         signs = pipe.held(1, "signs", word[8:])
-        places = Cat(word[3:6] == j for j in range(_DIMENSION))
-        large = pipe.held(1, "large", places & word[6:8].all().replicate(_DIMENSION))
 
-        halves = Cat(self._three_halves(index, full, most, large[j], j) for j in range(_DIMENSION))
-        three = pipe.held(2, "three", halves)
+        kept = [(base[j] & ~(full & ~line[j])) ^ most for j in range(7)]
+        three = pipe.held(2, "three", Cat(*kept, base[7] | full))
         five = pipe.held(2, "five", large)
+        odd = pipe.held(2, "odd", signs[:7].xor() ^ same)
         signed = pipe.held(2, "signed", signs)
-        eighth = three.xor() ^ signed[:7].xor()
+
+        eighth = three.xor() ^ odd
         weights = [
-            Cat(signed[7], three[j] ^ sign, five[j] ^ sign, sign)
+            Cat(signed[7], (three[j] & ~five[j]) ^ sign, five[j] ^ sign, sign)
             for j, sign in enumerate([*signed[:7], eighth])
         ]
         return Cat(
             Cat(C(1, 1), pipe.held(3, f"weight_{j}", weight)) for j, weight in enumerate(weights)
         )
-
-    @staticmethod
-    def _three_halves(index: Value, full: Value, most: Value, large: Value, j: int) -> Value:
-        lone = (index[:3] == j) & ~large
-        if j == 7:
-            return Mux(index[7], Mux(index[6], lone, 1), full)
-        line = index[(j - 1) % 7] & index[(j - 3) % 7]
-        if j in _SPARED:
-            line &= ~index[:7].all()
-        below = index[j] & ~(full & ~line)
-        above = (index[j] if j < 6 else C(0, 1)) ^ most
-        return Mux(index[7], Mux(index[6], lone, above), below)
 
     @staticmethod
     def reference(windows: Integers) -> Integers:
