@@ -54,7 +54,7 @@ Measure = Callable[[float, int, int], tuple[float, float]]  # scale, weights, se
 
 
 def best_scale(measure: Measure, middle: float) -> float:
-    """Where a parabola through trial measurements about `middle`, all on the same samples, is lowest."""
+    """Where a parabola through measurements about `middle`, on the same samples, is lowest."""
     trials = [measure(middle * spread, TRIAL, SEED)[0] for spread in SPREAD]
     square, slope, _ = np.polyfit(SPREAD, trials, 2)
     return float(middle * -slope / (2 * square))

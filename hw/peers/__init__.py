@@ -27,27 +27,40 @@ def _peer(
 
 
 _QTIP = "QTIP, arXiv 2406.11235"
-_VITERBI = "Viterbi search over all states, 200000 weights, best scale, standard error 0.0003"
-_NEAREST = "nearest codeword, 1000000 weights, best scale"
-_SCALAR = "nearest level, 200000 weights, best step"
+
+
+def _level(step: float) -> str:
+    return f"nearest level, step {step}, 1000000 weights"
+
+
+def _searched(scale: float) -> str:
+    return f"Viterbi search over all states, scale {scale}, 200000 weights, standard error 0.0002"
+
 
 PEERS: tuple[Peer, ...] = (
-    _peer("INT2", "uniform", 2, 0.1182, _SCALAR, Int2Midpoint),
-    _peer("INT2 zero point", "GPTQ, AWQ", 2, 0.1494, _SCALAR, Int2ZeroPoint),
-    _peer("INT4", "uniform", 4, 0.0114, _SCALAR, Int4Midpoint),
-    _peer("INT4 zero point", "GPTQ, AWQ", 4, 0.0119, _SCALAR, Int4ZeroPoint),
-    _peer("E8P", "QuIP#, arXiv 2402.04396", 2, 0.0913, _NEAREST, E8P),
-    _peer("QTIP 1MAD", _QTIP, 2, 0.07, _VITERBI, Mad),
-    _peer("QTIP 3INST", _QTIP, 2, 0.07, _VITERBI, ThreeInst),
-    _peer("QTIP 3INST exact", _QTIP, 2, 0.07, _VITERBI, ThreeInstExact),
-    _peer("QTIP HYB", _QTIP, 2, 0.07, _VITERBI, Hyb),
-    _peer("QTIP HYB blocks", _QTIP, 2, 0.07, _VITERBI, HybBlocks),
+    _peer("INT2", "uniform", 2, 0.1186, _level(1.001), Int2Midpoint),
+    _peer("INT2 zero point", "GPTQ, AWQ", 2, 0.1495, _level(1.039), Int2ZeroPoint),
+    _peer("INT4", "uniform", 4, 0.0115, _level(0.3352), Int4Midpoint),
+    _peer("INT4 zero point", "GPTQ, AWQ", 4, 0.0119, _level(0.3378), Int4ZeroPoint),
+    _peer(
+        "E8P",
+        "QuIP#, arXiv 2402.04396",
+        2,
+        0.0916,
+        "nearest codeword, scale 0.2410, 1000000 weights, standard error 0.0002",
+        E8P,
+    ),
+    _peer("QTIP 1MAD", _QTIP, 2, 0.0682, _searched(0.006913), Mad),
+    _peer("QTIP 3INST", _QTIP, 2, 0.0680, _searched(9.960e-5), ThreeInst),
+    _peer("QTIP 3INST exact", _QTIP, 2, 0.0680, _searched(9.959e-5), ThreeInstExact),
+    _peer("QTIP HYB", _QTIP, 2, 0.0701, _searched(0.02852), Hyb),
+    _peer("QTIP HYB blocks", _QTIP, 2, 0.0701, _searched(0.02852), HybBlocks),
     _peer(
         "AQLM 1x16",
         "AQLM, arXiv 2401.06118",
         2,
         math.nan,
-        "not measured: entries are learned per layer; these are arbitrary",
+        "not measured: the format's codebooks are learned layer by layer, this one is arbitrary",
         Codebook,
     ),
 )

@@ -53,7 +53,7 @@ class E8P(LaneDecoder):
     """Weights in quarters: odd integers from -11 to 11.
 
     The window holds the index in bits 0 to 7, the signs of weights 0 to 6 in bits 8 to 14, and
-    the move in bit 15. Four stages: two for counts of the index's bits, then magnitudes, then signs.
+    the move in bit 15. Four stages: two count bits of the index, one makes magnitudes, one signs.
     A magnitude 0, 1, 2 under its sign is its one's complement, and with the move below it the
     weight itself, so nothing is added. The parity of the sum is that of the number of 3/2s.
     """
@@ -112,7 +112,8 @@ class E8P(LaneDecoder):
         negative[:, :7] = windows[:, None] >> np.arange(8, 15) & 1
         negative[:, 7] = (negative.sum(axis=1) + (sizes == 1).sum(axis=1)) & 1
         halves = np.where(negative, -(2 * sizes + 1), 2 * sizes + 1)
-        return 2 * halves + (2 * (windows[:, None] >> 15) - 1)
+        weights: Integers = 2 * halves + (2 * (windows[:, None] >> 15) - 1)
+        return weights
 
 
 def _any_and_several(bits: Value) -> Value:

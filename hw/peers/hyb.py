@@ -18,7 +18,7 @@ class _Hyb(LaneDecoder):
     @staticmethod
     def reference(windows: Integers) -> Integers:
         mixed = windows * windows + windows
-        pairs = hyb_table()[mixed >> 6 & 511]
+        pairs: Integers = hyb_table()[mixed >> 6 & 511]
         pairs[:, 0] *= 1 - 2 * (mixed >> 15 & 1)
         return pairs
 

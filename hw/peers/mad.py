@@ -1,6 +1,6 @@
 """QTIP's 1MAD: a weight of the sum of four bytes (arXiv 2406.11235, section 3.1.1, algorithm 1).
 
-The window x becomes ``34038481 x + 76625530`` modulo 2**32, whose bytes, summed, are about Gaussian.
+The window x becomes ``34038481 x + 76625530`` modulo 2**32; its bytes' sum is about Gaussian.
 """
 
 from amaranth.hdl import C, Cat, Module, Value

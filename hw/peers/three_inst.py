@@ -24,9 +24,10 @@ class ThreeInstExact(LaneDecoder):
     """The two numbers' exact sum in units of 2**-13, before any rounding.
 
     Half the constant is ``(389 * 7 << 14) - 65 * 7`` modulo 2**31: five adders and subtractors, of
-    which only the last is 31 bits wide; the addend goes where shifts leave zeros. Exponents are two bits, so that the numbers are integers below 2**14: a
-    significand shifted by up to three, no infinity, no subnormal, no packing. One of them is
-    negated before the shift, the other by its complement and the sum's carry in.
+    which only the last is 31 bits wide; the addend goes where shifts leave zeros. Exponents are two
+    bits, so that the numbers are integers below 2**14: a significand shifted by up to three, no
+    infinity, no subnormal, no packing. One of them is negated before the shift, the other by its
+    complement and the sum's carry in.
     """
 
     bits, weights, width, stages = 16, 1, 16, 7

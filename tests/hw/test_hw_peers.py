@@ -1,3 +1,5 @@
+# amaranth: UnusedElaboratable=no
+
 import math
 from dataclasses import replace
 
