@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """What the peers of `hw.peers` reach on N(0, 1): ``python -m benchmarks.peer_mse [NAME ...]``.
 
 The integers are those of each decoder's reference, the encoder the best known, the scale the best:
@@ -6,7 +7,6 @@ algorithm over all their states (`algo.viterbi`, tail-biting streams of 2048 wei
 where a parabola through five trial scales is lowest, and the figure comes from fresh samples.
 """
 
-# amaranth: UnusedElaboratable=no
 import math
 import sys
 from collections.abc import Callable
@@ -25,7 +25,6 @@ from liftquant.console import out, progress
 TRIAL, SEARCHED, NEAREST, SEED = 50_000, 200_000, 1_000_000, 0  # weights
 STEPS = {2: 1.0, 4: 0.335}  # of uniform grids, about
 SPREAD = (0.96, 0.98, 1.0, 1.02, 1.04)  # trial scales about the middle one
-WINDOW = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,26 @@ def e8p(scale: float, weights: int, seed: int) -> tuple[float, float]:
     return mean_and_error(np.concatenate(errors))
 
 
-def trellis(values: Integers) -> Measure:
-    """QTIP's bitshift trellis of 16 bits at two bits per weight; `values` are ``(65536, V)``.
+def trellis_table(values: Integers) -> tuple[Windows, npt.NDArray[np.float32]]:
+    """The geometry of QTIP's bitshift trellis at two bits per weight, and its values by window.
 
-    The trellis is searched backwards in time, which reverses the bits of a window's place in the
-    stream and changes nothing else. A pair of weights that share a window is two weights whose
-    windows of 18 bits each see the shared 16.
+    `values` are ``(65536, V)``. The trellis is searched backwards in time, which reverses the bits
+    of a window's place in the stream and changes nothing else. Two weights that share a window are
+    two weights whose windows of 18 bits each see the shared 16.
     """
-    pair = values.shape[1] == 2
-    wide = 18 if pair else 16
-    code = Windows(2, values.shape[1], wide)
-    window = np.arange(1 << wide)
-    rows = [values[window >> 2, 0], values[window & WINDOW - 1, 1]] if pair else [values[:, 0]]
-    table = np.stack(rows).astype(np.float32)
+    if values.shape[1] == 1:
+        return Windows(2, 1, 16), values.T.astype(np.float32)
+    window = np.arange(1 << 18)
+    rows = [values[window >> 2, 0], values[window & (1 << 16) - 1, 1]]
+    return Windows(2, 2, 18), np.stack(rows).astype(np.float32)
+
+
+def trellis(values: Integers) -> Measure:
+    """QTIP's bitshift trellis of 16 bits."""
+    windows, table = trellis_table(values)
 
     def measure(scale: float, weights: int, seed: int) -> tuple[float, float]:
-        return table_mse(code, table * np.float32(scale), weights, seed)
+        return table_mse(windows, table * np.float32(scale), weights, seed)
 
     return measure
 

@@ -13,7 +13,11 @@ from hw.peers.lanes import Integers, LaneDecoder, Pipeline
 
 
 class Codebook(LaneDecoder):
-    """A memory of 65536 words of 64 bits, which two lanes share, and a register behind it."""
+    """A memory of 65536 words of 64 bits, which two lanes share, and a register behind it.
+
+    Verilog gives each word a statement of its own, on which yosys spends time that grows with the
+    square of their number; read as RTLIL it takes some minutes.
+    """
 
     bits, weights, width, stages = 16, 8, 8, 2
 

@@ -22,6 +22,7 @@ class Mad(LaneDecoder):
     the last term, one joins two copies of x at its upper end, and one takes the difference: five,
     and the addend goes where shifts leave zeros, which costs the low bits of these adders and an
     increment of six bits. 510 is 512, an inverted bit, less two carries in. One adder per stage.
+    yosys makes 555 LUT of the multiplication and addition left to it, or two DSPs and 47 LUT.
     """
 
     bits, weights, width, stages = 16, 1, 10, 6

@@ -27,7 +27,8 @@ class ThreeInstExact(LaneDecoder):
     which only the last is 31 bits wide; the addend goes where shifts leave zeros. Exponents are two
     bits, so that the numbers are integers below 2**14: a significand shifted by up to three, no
     infinity, no subnormal, no packing. One of them is negated before the shift, the other by its
-    complement and the sum's carry in.
+    complement and the sum's carry in. yosys makes 645 LUT of the multiplication and addition left
+    to it, or two DSPs and 45 LUT.
     """
 
     bits, weights, width, stages = 16, 1, 16, 7
