@@ -9,7 +9,7 @@ import math
 
 from hw.peers.codebook import Codebook
 from hw.peers.e8p import E8P
-from hw.peers.hyb import Hyb, HybBlocks
+from hw.peers.hyb import Hyb, HybBlocks, HybMemory
 from hw.peers.lanes import LaneDecoder
 from hw.peers.mad import Mad
 from hw.peers.peer import Peer
@@ -54,6 +54,7 @@ PEERS: tuple[Peer, ...] = (
     _peer("QTIP 3INST", _QTIP, 2, 0.0680, _searched(9.960e-5), ThreeInst),
     _peer("QTIP 3INST exact", _QTIP, 2, 0.0680, _searched(9.959e-5), ThreeInstExact),
     _peer("QTIP HYB", _QTIP, 2, 0.0701, _searched(0.02852), Hyb),
+    _peer("QTIP HYB memory", _QTIP, 2, 0.0701, _searched(0.02852), HybMemory),
     _peer("QTIP HYB blocks", _QTIP, 2, 0.0701, _searched(0.02852), HybBlocks),
     _peer(
         "AQLM 1x16",

@@ -15,8 +15,9 @@ from hw.peers.lanes import Integers, LaneDecoder, Pipeline
 class Codebook(LaneDecoder):
     """A memory of 65536 words of 64 bits, which two lanes share, and a register behind it.
 
-    Verilog gives each word a statement of its own, on which yosys spends time that grows with the
-    square of their number; read as RTLIL it takes some minutes.
+    Verilog states each word by itself: 8192 words of four bits took yosys 14 s so, and 2 s read as
+    RTLIL. Read as RTLIL the whole codebook took 153 s: 228 block RAMs and 2149 LUT to choose
+    between them.
     """
 
     bits, weights, width, stages = 16, 8, 8, 2

@@ -13,28 +13,17 @@ from hw.peers.lanes import Integers, LaneDecoder, Pipeline
 
 
 class _Hyb(LaneDecoder):
-    bits, weights, width = 16, 2, 8
+    """Stages 0 to 2 hash, 3 looks up, 4 sets the sign."""
 
-    @staticmethod
-    def reference(windows: Integers) -> Integers:
-        mixed = windows * windows + windows
-        pairs: Integers = hyb_table()[mixed >> 6 & 511]
-        pairs[:, 0] *= 1 - 2 * (mixed >> 15 & 1)
-        return pairs
+    bits, weights, width, stages = 16, 2, 8, 5
 
+    def _hash(self, pipe: Pipeline, window: Value) -> Value:
+        """Bits 6 to 15 of the hash, behind stage 2, in logic.
 
-class Hyb(_Hyb):
-    """In logic alone.
-
-    Of the hash, x cut into digits of four bits, one operand holds ``a * a + a`` of the lowest digit
-    and the upper two digits; one the second digit and its square; the others the products of
-    different digits, as far as they reach below bit 16: three adders. The table is a function of
-    nine bits for each of its 13.
-    """
-
-    stages = 5
-
-    def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
+        Of x, cut into digits of four bits, one operand holds ``a * a + a`` of the lowest digit and
+        the upper two digits; one the second digit and its square; the others the products of
+        different digits, as far as they reach below bit 16: three adders.
+        """
         a, b, c, d = (window.word_select(k, 4) for k in range(4))
         lowest = _function(a, [x * x + x for x in range(16)], 8)
         square = _function(b, [x * x for x in range(16)], 8)
@@ -46,40 +35,58 @@ class Hyb(_Hyb):
 
         total = pipe.held(1, "total", Cat(inside[:3], (inside[3:] + second)[:12]))
         cross = pipe.held(1, "cross", Cat(near[:4], (Cat(near[4:], far) + middle)[:7]))
-        mixed = pipe.held(2, "mixed", (total[4:] + cross)[:11][1:])
+        return pipe.held(2, "mixed", (total[4:] + cross)[:11][1:])
 
-        entries = hyb_table()
-        index = mixed[:9]
-        first = pipe.held(3, "first", _function(index, [int(e) >> 1 for e in entries[:, 0]], 6))
-        other = pipe.held(3, "other", _function(index, [int(e) >> 1 for e in entries[:, 1]], 7))
-        sign = pipe.held(3, "sign", mixed[9])
+    def _weights(self, pipe: Pipeline, first: Value, other: Value, sign: Value) -> Value:
         negated = pipe.held(4, "negated", Cat(first ^ sign.replicate(6), sign))
         return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", other))
 
+    @staticmethod
+    def reference(windows: Integers) -> Integers:
+        mixed = windows * windows + windows
+        pairs: Integers = hyb_table()[mixed >> 6 & 511]
+        pairs[:, 0] *= 1 - 2 * (mixed >> 15 & 1)
+        return pairs
 
-class HybBlocks(_Hyb):
-    """In a multiplier and a memory, which two lanes share."""
 
-    stages = 5
+class Hyb(_Hyb):
+    """In logic alone: the table is a function of nine bits for each of its 13."""
+
+    def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
+        mixed = self._hash(pipe, window)
+        entries = hyb_table() >> 1
+        first = _function(mixed[:9], entries[:, 0].tolist(), 6)
+        other = _function(mixed[:9], entries[:, 1].tolist(), 7)
+        sign = pipe.held(3, "sign", mixed[9])
+        return self._weights(pipe, pipe.held(3, "first", first), pipe.held(3, "other", other), sign)
+
+
+class HybMemory(_Hyb):
+    """The table in a memory, which two lanes share."""
 
     def prepare(self, m: Module) -> None:
-        entries = hyb_table()
-        init = [int(first) >> 1 | (int(other) >> 1 & 127) << 6 for first, other in entries]
+        init = [int(first) | (int(other) & 127) << 6 for first, other in hyb_table() >> 1]
         m.submodules.table = Memory(
             shape=13, depth=512, init=init, attrs={"syn_romstyle": "EBR", "rom_style": "block"}
         )
         self._table = m.submodules.table
 
     def lane(self, m: Module, pipe: Pipeline, window: Value) -> Value:
-        x = pipe.held(0, "x", window)
-        square = pipe.held(1, "square", (x * x)[:16])
-        x_late = pipe.held(1, "x_late", x)
-        mixed = pipe.held(2, "mixed", (square + x_late)[6:16])
+        mixed = self._hash(pipe, window)
         port = self._table.read_port()
         m.d.comb += [port.addr.eq(mixed[:9]), port.en.eq(pipe.move(3))]
         sign = pipe.held(3, "sign", mixed[9])
-        negated = pipe.held(4, "negated", Cat(port.data[:6] ^ sign.replicate(6), sign))
-        return Cat(C(1, 1), negated, C(1, 1), pipe.held(4, "kept", port.data[6:]))
+        return self._weights(pipe, port.data[:6], port.data[6:], sign)
+
+
+class HybBlocks(HybMemory):
+    """The table in a memory, and the square from a multiplier."""
+
+    def _hash(self, pipe: Pipeline, window: Value) -> Value:
+        x = pipe.held(0, "x", window)
+        square = pipe.held(1, "square", (x * x)[:16])
+        x_late = pipe.held(1, "x_late", x)
+        return pipe.held(2, "mixed", (square + x_late)[6:16])
 
 
 def _product(a: Value, b: Value, width: int) -> Value:

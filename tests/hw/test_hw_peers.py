@@ -15,7 +15,7 @@ from hw.peers.three_inst import ThreeInst, ThreeInstExact
 from sim.amaranth_sim import run_amaranth
 from tests.hw.peer_cases import every_window, netlist_weights, stimulus
 
-STORED = ("QTIP HYB blocks", "AQLM 1x16")  # memories are no gates
+STORED = ("QTIP HYB memory", "QTIP HYB blocks", "AQLM 1x16")  # memories are no gates
 CODEBOOK = "AQLM 1x16"  # its simulation starts slowly
 
 each_peer = pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
@@ -28,6 +28,17 @@ def test_every_window_decodes_as_the_reference_says(peer):
     decoder = peer.build(1)
     windows = every_window(decoder)
     assert np.array_equal(netlist_weights(decoder, windows), decoder.reference(windows))
+
+
+@pytest.mark.parametrize(
+    "peer", [peer for peer in PEERS if peer.name in STORED], ids=lambda peer: peer.name
+)
+def test_every_window_is_looked_up_as_the_reference_says(peer):
+    decoder = peer.build(8)
+    windows = np.random.default_rng(3).permutation(1 << peer.bits).reshape(-1, 8)
+    result = run_amaranth(decoder, stimulus(decoder, windows, seed=4, stalls=(0.1, 0.1)))
+    assert result.passed, result.summary()
+    assert result.weights == peer.weights << peer.bits
 
 
 @pytest.mark.parametrize(
