@@ -10,7 +10,9 @@ from algo.errors import LiftError
 from hw.yosys import run_yosys
 
 MAPPED = "mapped.v"
-RAM_SITES = 6  # LUT sites of a 16x4 cell: four hold its bits, two give their place to its write port
+RAM_SITES = (
+    6  # LUT sites of a 16x4 cell: four hold its bits, two give their place to its write port
+)
 _BLOCK_RAMS = ("DP16KD", "PDPW16KD")
 # between the LUTs of a slice, or nothing at all: sites of their own, of which no LUT is lost
 _FREE = ("PFUMX", "L6MUX21", "$scopeinfo", "GND", "VCC")
