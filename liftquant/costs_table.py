@@ -18,7 +18,7 @@ def _number(key: str, form: str = ",d") -> Callable[[Row], str]:
 
 def _clock(row: Row) -> str:
     if row["mhz"] is None:
-        return str(row["placement_note"])
+        return str(row["placement_note"]).partition(":")[0]
     if row["mhz_min"] == row["mhz_max"]:
         return f"{row['mhz']:.0f}"
     return f"{row['mhz']:.0f} ({row['mhz_min']:.0f}-{row['mhz_max']:.0f})"
@@ -69,8 +69,8 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     _DECIBELS: _number("gap_db", ".2f"),
 }
 _LEGEND = (
-    "W: weights. LUT: LUT4, and two for every CCU2C (carry). LUT per W/cycle: without DSP blocks, six "
-    "for every cell of LUT RAM. MHz: median (least-most) of the seeds."
+    "W: weights. LUT: LUT4, and two for every CCU2C (carry). LUT per W/cycle: without DSP blocks, "
+    "six for every cell of LUT RAM. MHz: median (least-most) of the seeds."
 )
 _TITLES = {
     "projection": "projections, and what peers have in their place: window bits in, weights out",
@@ -95,13 +95,13 @@ def cost_table(report: Row) -> list[Table]:
     tables = []
     for title, columns in _tables(report):
         table = Table(
-            title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+            title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
             caption=_LEGEND, caption_justify="left",
         )  # fmt: skip
         shown = {h: column for h, column in columns.items() if h not in _WIDE}
         for heading in shown:
-            left = heading in _LEFT
-            table.add_column(heading, justify="left" if left else "right", no_wrap=left)
+            justify = "left" if heading in _LEFT else "right"
+            table.add_column(heading.replace(" ", "\n"), justify=justify, no_wrap=True)
         for cells in zip(*shown.values(), strict=True):
             table.add_row(*cells)
         tables.append(table)
