@@ -21,7 +21,7 @@ def _clock(row: Row) -> str:
         return str(row["placement_note"]).partition(":")[0]
     if row["mhz_min"] == row["mhz_max"]:
         return f"{row['mhz']:.0f}"
-    return f"{row['mhz']:.0f} ({row['mhz_min']:.0f}-{row['mhz_max']:.0f})"
+    return f"{row['mhz']:.0f}, {row['mhz_min']:.0f}-{row['mhz_max']:.0f}"
 
 
 def _without_dsp(row: Row) -> str:
@@ -46,11 +46,11 @@ def _zero_blank(key: str) -> Callable[[Row], str]:
 
 _DECIBELS = "gap, dB"
 _LEFT = ("design", "architecture")
-_WIDE = ("placed", _DECIBELS)  # in the Markdown only: a terminal has no room for them
+_WIDE = ("placed", "gates", _DECIBELS)  # in the Markdown only: a terminal has no room for them
 _COLUMNS: dict[str, Callable[[Row], str]] = {
     "design": lambda row: row["name"],
     "architecture": lambda row: row["architecture"],
-    "lanes": _number("lanes"),
+    "P": _number("lanes"),
     "LUT": _number("lut"),
     "carry": _number("carry"),
     "LUT RAM": _zero_blank("lut_ram"),
@@ -60,17 +60,18 @@ _COLUMNS: dict[str, Callable[[Row], str]] = {
     "LUT, no DSP": _without_dsp,
     "placed": _number("placed_sites"),
     "MHz": _clock,
-    "latency": _number("latency"),
-    "W/cycle": _number("weights_per_cycle", "g"),
-    "LUT per W/cycle": _number("lut_per_weight_per_cycle", ".1f"),
+    "lat.": _number("latency"),
+    "W/cyc": _number("weights_per_cycle", "g"),
+    "LUT per W/cyc": _number("lut_per_weight_per_cycle", ".1f"),
     "MW/s per LUT": _per_lut,
     "gates": _gates,
     "MSE": _number("mse", ".5f"),
     _DECIBELS: _number("gap_db", ".2f"),
 }
 _LEGEND = (
-    "W: weights. LUT: LUT4, and two for every CCU2C (carry). LUT per W/cycle: without DSP blocks, "
-    "six for every cell of LUT RAM. MHz: median (least-most) of the seeds."
+    "P: lanes. LUT: LUT4, and two for every CCU2C (carry). MHz: median, least-most of the seeds. "
+    "lat.: latency in clock edges. W: weights. LUT per W/cyc: without DSP blocks, and six for "
+    "every cell of LUT RAM."
 )
 _TITLES = {
     "projection": "projections, and what peers have in their place: window bits in, weights out",
@@ -95,13 +96,15 @@ def cost_table(report: Row) -> list[Table]:
     tables = []
     for title, columns in _tables(report):
         table = Table(
-            title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0),
-            caption=_LEGEND, caption_justify="left",
+            title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
+            padding=(0, 1, 0, 0), caption=_LEGEND, caption_justify="left",
         )  # fmt: skip
         shown = {h: column for h, column in columns.items() if h not in _WIDE}
         for heading in shown:
-            justify = "left" if heading in _LEFT else "right"
-            table.add_column(heading.replace(" ", "\n"), justify=justify, no_wrap=True)
+            table.add_column(
+                heading.replace(" ", "\n"), justify="left" if heading in _LEFT else "right",
+                no_wrap=True,
+            )  # fmt: skip
         for cells in zip(*shown.values(), strict=True):
             table.add_row(*cells)
         tables.append(table)
@@ -115,7 +118,7 @@ def markdown(report: Row) -> str:
         f"{tools}. {report['device']}, nextpnr {report['nextpnr']}, seeds "
         f"{', '.join(map(str, report['seeds'])) or 'none'}.",
         "",
-        _LEGEND,
+        f"{_LEGEND} placed: LUT sites after placement. gates: of two inputs.",
     ]
     for title, columns in _tables(report):
         lines += ["", f"{title[0].upper()}{title[1:]}:", ""]
