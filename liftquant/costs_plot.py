@@ -9,7 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from algo.files import written_aside
@@ -20,11 +21,12 @@ _X, _Y = "lut_per_weight_per_cycle", "gap_db"
 _OURS_COLOUR, _PEER_COLOUR = "#0072b2", "#d55e00"
 _MARKERS = "os^vD<>p*hXP"  # of ours: one for each architecture
 _PEER_MARKER = "D"
-# where a label may be, from its point, in points: nearest first
-_OFFSETS = [
-    (dx * side, dy)
-    for dy, dx, side in product((0, 9, -9, 18, -18, 27, -27), (8, 2), (-1, 1))
-]  # fmt: skip
+_NEAR = 8  # points; a label farther from its point gets a line to it
+# where a label may be, from its point, in points: nearest first, then left before right
+_OFFSETS = sorted(
+    product((-8, 8, -24, 24, -48, 48, -72, 72), (0, 9, -9, 18, -18, 27, -27, 36, -36)),
+    key=lambda offset: (abs(offset[0]) + abs(offset[1]), offset[0]),
+)
 
 
 def pareto_front(rows: list[Row]) -> list[Row]:
@@ -84,7 +86,7 @@ def _draw(figure: Figure, report: Row) -> None:
         figure.legend(frameon=False, loc="outside lower center", ncols=3)
     notes = [f"filled: {usual:g} bits per weight; larger: several lanes"]
     notes += [
-        f"not drawn: {row['name']}, {row['bram']} block RAMs"
+        f"not drawn: {row['name']}, {row['bram']} block RAM"
         for row in {r["name"]: r for r in left_out}.values()
     ]
     axes.set_title("\n".join(notes), fontsize=8, loc="left")
@@ -92,10 +94,11 @@ def _draw(figure: Figure, report: Row) -> None:
 
 
 def _axes(axes: Axes) -> None:
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("LUT per weight per cycle (LUT RAM and multipliers at their price in LUT)")
     axes.set_ylabel("distortion on N(0, 1), dB over the bound 2^(-2 bits)")
     axes.grid(color="#e4e4e4", linewidth=0.6)
@@ -122,27 +125,36 @@ def _colour(row: Row) -> str:
 def _labels(figure: Figure, axes: Axes, rows: list[Row], usual: float) -> None:
     """Every name once, beside its cheapest point, where nothing else is in the way."""
     figure.draw_without_rendering()  # the layout decides where points are
-    to_pixels = axes.transData.transform
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in map(to_pixels, _points(rows))]
-    cheapest = {}
-    for row in sorted(rows, key=lambda r: -r[_X]):
-        cheapest[row["name"]] = row
-    for row in sorted(cheapest.values(), key=lambda r: r[_Y]):
+    names = {row["name"]: [r for r in rows if r["name"] == row["name"]] for row in rows}
+    taken = [_surroundings(axes, mine) for mine in names.values()]
+    for mine in sorted(names.values(), key=lambda r: r[0][_Y]):
+        row = min(mine, key=lambda r: float(r[_X]))
         text = row["name"] + ("" if row["rate"] == usual else f" ({row['rate']:g} bits)")
-        for dx, dy in _OFFSETS:
-            label = axes.annotate(
-                text, (row[_X], row[_Y]), (dx, dy), textcoords="offset points", fontsize=8,
-                color=_colour(row), va="center", ha="left" if dx > 0 else "right", zorder=4,
-            )  # fmt: skip
-            box = label.get_window_extent().padded(1)
-            if box.count_overlaps(taken) == 0 and axes.bbox.contains(box.x0, box.y0):
-                break
-            label.remove()
-        else:
-            label = axes.annotate(text, (row[_X], row[_Y]), fontsize=8, color=_colour(row))
-            box = label.get_window_extent()
-        taken.append(box)
+        taken.append(_label(axes, row, text, taken))
 
 
-def _points(rows: list[Row]) -> list[tuple[float, float]]:
-    return [(row[_X], row[_Y]) for row in rows]
+def _label(axes: Axes, row: Row, text: str, taken: list[Bbox]) -> Bbox:
+    """Write `text` beside a point, clear of `taken` where that is possible; returns its place."""
+    for last, (dx, dy) in zip(range(len(_OFFSETS) - 1, -1, -1), _OFFSETS, strict=True):
+        far = abs(dx) > _NEAR or abs(dy) > _NEAR
+        line = {"arrowstyle": "-", "color": _colour(row), "linewidth": 0.5, "shrinkB": 3}
+        label = axes.annotate(
+            text, (row[_X], row[_Y]), (dx, dy), textcoords="offset points", fontsize=8,
+            color=_colour(row), va="center", ha="left" if dx > 0 else "right", zorder=4,
+            arrowprops=line if far else None,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+        )  # fmt: skip
+        label.get_window_extent()  # puts the text in its place; with the line to the point
+        box = Text.get_window_extent(label).padded(1)  # without
+        inside = axes.bbox.contains(box.x0, box.y0) and axes.bbox.contains(box.x1, box.y1)
+        if not last or (inside and box.count_overlaps(taken) == 0):
+            break
+        label.remove()
+    return box
+
+
+def _surroundings(axes: Axes, mine: list[Row]) -> Bbox:
+    """The place on the canvas that a name's points and the line through them take."""
+    places = [axes.transData.transform((row[_X], row[_Y])) for row in mine]
+    left, right = min(x for x, _ in places), max(x for x, _ in places)
+    return Bbox.from_extents(left - 5, places[0][1] - 5, right + 5, places[0][1] + 5)

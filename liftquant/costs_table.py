@@ -97,7 +97,7 @@ def cost_table(report: Row) -> list[Table]:
     for title, columns in _tables(report):
         table = Table(
             title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False,
-            padding=(0, 1, 0, 0), caption=_LEGEND, caption_justify="left",
+            padding=0, caption=_LEGEND, caption_justify="left",
         )  # fmt: skip
         shown = {h: column for h, column in columns.items() if h not in _WIDE}
         for heading in shown:
