@@ -23,10 +23,11 @@ def row(cost: Cost) -> dict[str, Any]:
     """One design.
 
     ``lut_price`` is the LUT sites of the variant without DSP blocks, LUT RAM included; the figures
-    per LUT are of that variant. ``gap_db`` is over the bound 2^(-2 rate).
+    per LUT are of that variant. Block RAM has no price in LUT: with any, those are None. ``gap_db``
+    is over the bound 2^(-2 rate).
     """
     design, priced = cost.design, cost.in_luts
-    price = priced.area.sites
+    price = None if priced.area.bram else priced.area.sites
     speed = None if priced.mhz is None else priced.mhz * design.per_cycle
     return {
         "name": design.name,
@@ -45,9 +46,9 @@ def row(cost: Cost) -> dict[str, Any]:
         "without_dsp": None if cost.without_dsp is None else _mapped(cost.without_dsp),
         "gates": None if cost.gates is None else asdict(cost.gates),
         "lut_price": price,
-        "lut_per_weight_per_cycle": price / design.per_cycle,
+        "lut_per_weight_per_cycle": None if price is None else price / design.per_cycle,
         "weights_per_second": None if speed is None else speed * 1e6,
-        "weights_per_second_per_lut": None if speed is None or not price else speed * 1e6 / price,
+        "weights_per_second_per_lut": speed * 1e6 / price if speed and price else None,
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from algo.errors import LiftError
+from hw.memory_files import write_with_files
 from hw.yosys import run_yosys
 
 MAPPED = "mapped.v"
@@ -73,7 +74,7 @@ def map_to_ecp5(verilog: str, top: str, folder: Path, dsp: bool = True) -> Area:
     Raises:
         LiftError: yosys rejects the design, or a cell is of a kind that has no count here.
     """
-    (folder / "design.v").write_text(verilog, encoding="utf-8")
+    write_with_files(verilog, folder / "design.v")
     run_yosys(
         [
             "read_verilog -sv design.v",

@@ -19,6 +19,7 @@ CODES = (
     "LQ-24/10", "LQ-16/8",
 )  # fmt: skip
 ARCHITECTURES = ("tables:4", "tables:4,flow=credit", "tree")
+_LONG = 500_000  # characters
 BEAT = 8  # weights: what E8P decodes at once, and so what others are given too
 
 
@@ -138,12 +139,17 @@ def _measure(designs: "list[Design]", seeds: int, cache: Path, jobs: int) -> "li
     from hw.costs import Cache, Cost, measure
 
     costs: dict[int, Cost] = {}
+
+    def work(design: "Design") -> int:
+        """About as much as its Verilog is long, but for what a memory holds."""
+        return min(len(design.verilog), _LONG)
+
     with progress("elaborating", len(designs)) as meter:
         for design in designs:
             _ = design.verilog  # here and not in a thread: Amaranth keeps state of its own
             meter.advance(1, design.label)
     with (
-        progress("measuring", sum(len(d.verilog) for d in designs)) as meter,
+        progress("measuring", sum(map(work, designs))) as meter,
         ThreadPoolExecutor(jobs) as pool,
     ):
         waiting = {
@@ -153,7 +159,7 @@ def _measure(designs: "list[Design]", seeds: int, cache: Path, jobs: int) -> "li
             for future in as_completed(waiting):
                 n = waiting[future]
                 costs[n] = future.result()
-                meter.advance(len(designs[n].verilog), designs[n].label)
+                meter.advance(work(designs[n]), designs[n].label)
         finally:
             for future in waiting:
                 future.cancel()

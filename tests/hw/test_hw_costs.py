@@ -97,7 +97,8 @@ def test_block_ram_has_neither_gates_nor_a_check(cache):
     cost = measure(peer_design(TABLE, 1), 0, cache)
     assert cost.mapped.area.bram == 1
     assert (cost.gates, cost.mapped.check) == (None, None)
-    assert row(cost)["mse"] is None
+    found = row(cost)
+    assert [found[k] for k in ("mse", "lut_price", "lut_per_weight_per_cycle")] == [None] * 3
 
 
 def test_what_does_not_fit_is_not_placed(cache, calls, monkeypatch):

@@ -11,7 +11,7 @@ from liftquant.costs_plot import drawn_rows, pareto_front, plot
 from liftquant.costs_table import cost_table, markdown
 
 
-def row(name: str, price: float, gap: float | None, **others: Any) -> dict[str, Any]:
+def row(name: str, price: float | None, gap: float | None, **others: Any) -> dict[str, Any]:
     """A row of a report."""
     return {
         "name": name, "source": "ours", "unit": "projection", "architecture": "tables:4",
@@ -20,13 +20,13 @@ def row(name: str, price: float, gap: float | None, **others: Any) -> dict[str, 
         "verilog_sha256": "0", "lut": 1234, "carry": 20, "lut_ram": 0, "ff": 55, "bram": 0,
         "dsp": 0, "placed_sites": 1300, "mhz": 250.4, "mhz_min": 240.2, "mhz_max": 260.0,
         "placements": [], "placement_note": "", "check": None, "without_dsp": None,
-        "gates": {"two_input": 777, "inverters": 0, "flip_flops": 55}, "lut_price": int(price),
+        "gates": {"two_input": 777, "inverters": 0, "flip_flops": 55}, "lut_price": price,
         "lut_per_weight_per_cycle": price, "weights_per_second": 250.4e6,
-        "weights_per_second_per_lut": 250.4e6 / price, **others,
+        "weights_per_second_per_lut": price and 250.4e6 / price, **others,
     }  # fmt: skip
 
 
-def peer(name: str, price: float, gap: float | None, **others: Any) -> dict[str, Any]:
+def peer(name: str, price: float | None, gap: float | None, **others: Any) -> dict[str, Any]:
     return row(name, price, gap, source="a paper", architecture="", **others)
 
 
@@ -41,7 +41,7 @@ REPORT = report(
     row("LQ-A", 30, 1.1), row("LQ-A", 26, 1.1, lanes=8), row("LQ-B", 45, 0.8),
     row("LQ-C", 80, 1.5, rate=2.4, architecture="tree"), peer("E8P", 46, 1.53),
     peer("1MAD", 120, 0.5, dsp=3, without_dsp={"lut": 120, "mhz": 99.0}),
-    peer("AQLM", 5, 1.6, bram=256, mhz=None, placement_note="does not fit: 256 bram"),
+    peer("AQLM", None, 1.6, bram=256, mhz=None, placement_note="does not fit: 256 bram"),
     peer("UNKNOWN", 9, None),
     row("LQ-A", 60, 1.1, unit="decoder"),
 )  # fmt: skip
