@@ -55,8 +55,9 @@ def synth(
     """Costs of decoders on an ECP5 and in gates: area, clock, latency, and what they buy.
 
     What is costed is the projection (window bits in, weights out), for every code, architecture and
-    number of lanes. Every mapped netlist is checked against its Verilog. Results are kept in OUT:
-    the same command again, or after it was stopped, measures only what is missing.
+    number of lanes. Every mapped netlist without block RAM and DSP blocks is checked against its
+    Verilog. Results are kept in OUT: the same command again, or after it was stopped, measures only
+    what is missing.
     """
     from algo.errors import LiftError
     from algo.files import write_json, write_text
@@ -82,9 +83,12 @@ def synth(
     else:
         for table in cost_table(found):
             out.print(table)
+    netlists = [m for cost in costs for m in (cost.mapped, cost.without_dsp) if m is not None]
+    checked = sum(netlist.check is not None for netlist in netlists)
     err.print(
         f"{', '.join(str(folder / n) for n in ('costs.json', 'costs.md', 'pareto.svg'))}: "
-        f"{len(costs)} designs, every netlist equal to its Verilog",
+        f"{len(costs)} designs; {checked} mapped netlists ran as their Verilog does, "
+        f"{len(netlists) - checked} have block RAM or DSP blocks and no models to run",
         soft_wrap=True,
     )
 
