@@ -24,10 +24,13 @@ WEIGHTS = 576  # of a stream, for whole decoders
 TOLERANCE = 0.10
 # unit, code, architecture, lanes
 _LIST = (
+    ("projection", "LQ-2/1+2^4", "tables:4", 1),
     ("projection", "LQ-2/1+6", "tables:4", 1),
+    ("projection", "LQ-2/1+6^8:2", "tables:4", 1),
     ("projection", "LQ-12/5+9", "tables:4", 1),
     ("projection", "LQ-2/1+10^12", "tables:4", 8),
-    ("projection", "LQ-2/1+14^16", "tables:4", 1),
+    ("projection", "LQ-2/1+10^12:3", "tables:4", 8),
+    ("projection", "LQ-2/1+14^16:4", "tables:4", 1),
     ("projection", "LQ-24/10", "tables:4", 1),
     ("projection", "LQ-24/10", "tables:4,flow=credit", 1),
     ("projection", "LQ-16/8", "tree", 1),

@@ -17,6 +17,7 @@ _CITED = [
     ("E8P", 2.0, 0.089, "QuIP#, arXiv 2402.04396; measured on N(0, 1)"),
 ]
 _NEAR = 2.0  # dB shown in the lower panel; integers are farther off, and labelled in the upper
+_CELLS = "parities in cells, windows 4 to 16"
 _STYLE = {  # family: colour, marker
     "window 8": ("#9ecae1", "v"),
     "window 12": ("#4292c6", "s"),
@@ -24,6 +25,7 @@ _STYLE = {  # family: colour, marker
     "window 8, parities": ("#fdae6b", "v"),
     "window 12, parities": ("#e6550d", "s"),
     "window 16, parities": ("#a63603", "o"),
+    _CELLS: ("#8c2d6b", "P"),
     "block codes": ("#636363", "D"),
     "cited": ("#756bb1", "*"),
     "uniform integers": ("#31a354", "X"),
@@ -34,6 +36,8 @@ def _family(shipped: "ShippedCode") -> str:
     code = shipped.code
     if not code.overlap:
         return "block codes"
+    if code.cells > 1 or code.window < 8:
+        return _CELLS
     return f"window {code.window}" + ("" if shipped.linear else ", parities")
 
 
@@ -100,7 +104,7 @@ def draw(families: dict[str, list[dict[str, Any]]], path: Path, kind: str) -> No
             line = _broken(points)
             upper.plot([p["rate"] for p in line], [p["mse"] for p in line], **look)
             lower.plot([p["rate"] for p in line], [p["gap_db"] for p in line], **look)
-            for p in [] if look["linestyle"] else points:
+            for p in [] if look["linestyle"] or name == _CELLS else points:
                 axes, key = (lower, "gap_db") if p["gap_db"] < _NEAR else (upper, "mse")
                 left = name == "cited"  # at 2 bits, where a block code's label takes the right
                 axes.annotate(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from hw.costs import Cost
 
 CODES = (
-    "LQ-2/1+6", "LQ-2/1+6^8", "LQ-2/1+10", "LQ-2/1+10^12", "LQ-2/1+14^16", "LQ-12/5+9",
-    "LQ-24/10", "LQ-16/8",
+    "LQ-2/1+2^4", "LQ-2/1+4^2:2", "LQ-2/1+6", "LQ-2/1+6^8:2", "LQ-2/1+10", "LQ-2/1+10^12",
+    "LQ-2/1+10^12:3", "LQ-2/1+14^16:4", "LQ-12/5+9", "LQ-12/5+9^12:3", "LQ-24/10", "LQ-16/8",
 )  # fmt: skip
 ARCHITECTURES = ("tables:4", "tables:4,flow=credit", "tree")
 _LONG = 500_000  # characters
