@@ -12,12 +12,12 @@ from hw.sums import Part, add_rank, part_signal
 
 
 class SignAccumulate(wiring.Component):  # type: ignore[misc]
-    """Sums of the activations at a row's set bits, for all G*D rows of the one-bit matrix.
+    """Sums of the activations at a row's clear bits, for all G*D rows of the one-bit matrix.
 
     Columns go in tiles of K. A tile's tables are written from its activations; then its rows
     stream past, K sign bits per cycle: a lookup per four bits, a tree of adders registered at every
     level, and one accumulator whose sums lie in a memory. Before a tile's rows goes one of all
-    ones, which makes X, the sum of all activations: it needs no adders of its own. The memory has
+    zeros, which makes X, the sum of all activations: it needs no adders of its own. The memory has
     two banks, so that the next vector is summed while the last one is projected.
 
     Throughput: K sign bits (K*d/D weights) per cycle while rows stream; a tile takes `tile_cycles`.
@@ -51,47 +51,47 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         m.submodules.tables = tables = SignTables(geometry)
         wiring.connect(m, wiring.flipped(self.act), tables.act)
 
-        # tiles: written, one row of ones, the rows
-        sweeping, ones_due = Signal(), Signal()
-        fresh = Signal(init=1)  # the next row of ones begins a vector
+        # tiles: written, one row of zeros, the rows
+        sweeping, zeros_due = Signal(), Signal()
+        fresh = Signal(init=1)  # the next row of zeros begins a vector
         begun = Signal(range(3))  # vectors whose memory is in use
-        ones, taken = Signal(), Signal()
+        zeros, taken = Signal(), Signal()
         ends_tile = last_of(m, geometry.bit_rows, taken, "rows_left")
         ends_vector = last_of(m, geometry.tiles, taken & ends_tile, "tiles_left")
         m.d.comb += [
             tables.hold.eq(sweeping),
-            ones.eq(ones_due & (~fresh | (begun != 2))),
-            self.i.ready.eq(sweeping & ~ones_due),
+            zeros.eq(zeros_due & (~fresh | (begun != 2))),
+            self.i.ready.eq(sweeping & ~zeros_due),
             taken.eq(self.i.valid & self.i.ready),
         ]
         with m.If(tables.built):
-            m.d.sync += [sweeping.eq(1), ones_due.eq(1)]
-        with m.If(ones):
-            m.d.sync += ones_due.eq(0)
+            m.d.sync += [sweeping.eq(1), zeros_due.eq(1)]
+        with m.If(zeros):
+            m.d.sync += zeros_due.eq(0)
         with m.If(taken & ends_tile):
             m.d.sync += [sweeping.eq(0), fresh.eq(ends_vector)]
-        m.d.sync += begun.eq(begun + (ones & fresh) - self.release)
+        m.d.sync += begun.eq(begun + (zeros & fresh) - self.release)
 
         # what the rows' sums are added to; it stays while a tile is in the tree
         bank, first = Signal(init=1), Signal()
-        with m.If(ones):
+        with m.If(zeros):
             m.d.sync += [first.eq(fresh), bank.eq(bank ^ fresh)]
 
         bits = Signal(geometry.lanes, reset_less=True)
         m.d.sync += bits.eq(self.i.payload)
-        with m.If(ones_due):
-            m.d.sync += bits.eq(C((1 << geometry.lanes) - 1, geometry.lanes))
+        with m.If(zeros_due):
+            m.d.sync += bits.eq(0)
         m.d.comb += tables.bits.eq(bits)
         total = self._tree(m, tables.sums)
 
         stages = geometry.tree_levels + 3  # bits, tables, levels, sum
         valids, last = Signal(stages), Signal(stages)
         m.d.sync += [
-            valids.eq(Cat(ones | taken, valids)),
+            valids.eq(Cat(zeros | taken, valids)),
             last.eq(Cat(taken & ends_tile & ends_vector, last)),
         ]
         m.d.comb += self.complete.eq(last[-1])
-        self._accumulate(m, total, valids, ones, bank, first)
+        self._accumulate(m, total, valids, zeros, bank, first)
         return m
 
     def _tree(self, m: Module, sums: Value) -> Value:
@@ -107,7 +107,7 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         return ranks[0][0].value
 
     def _accumulate(
-        self, m: Module, total: Value, valids: Signal, ones: Value, bank: Value, first: Value
+        self, m: Module, total: Value, valids: Signal, zeros: Value, bank: Value, first: Value
     ) -> None:
         """Add the tree's sum to the memory's, where the tile is not the vector's first."""
         geometry, width = self.geometry, self.geometry.sum_width
@@ -116,7 +116,7 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         write, old, out = memory.write_port(), memory.read_port(), memory.read_port()
 
         row = Signal(range(geometry.bit_rows + 1))
-        with m.If(ones):
+        with m.If(zeros):
             m.d.sync += row.eq(0)
         with m.Elif(valids[-3]):
             m.d.sync += row.eq(row + 1)

@@ -120,7 +120,7 @@ class EngineGeometry:
 
     @property
     def sum_width(self) -> int:
-        """Bits of a sum of activations at set bits, over all columns."""
+        """Bits of a sum of activations at clear bits, over all columns."""
         return (LARGEST * self.columns).bit_length() + 1
 
     @property
@@ -141,7 +141,7 @@ class EngineGeometry:
 
     @property
     def tile_cycles(self) -> int:
-        """Cycles per tile: the tables are written, the row of all ones, the rows of the stream."""
+        """Cycles per tile: the tables are written, the row of all zeros, the rows of the stream."""
         return self.build_cycles + 1 + self.bit_rows
 
     @property
@@ -174,10 +174,10 @@ class EngineGeometry:
         requantiser = _Requantiser(self)
         for vector in range(vectors):
             for tile in range(self.tiles):
-                ones = swept + self.build_cycles
+                zeros = swept + self.build_cycles
                 if tile == 0 and vector >= 2:
-                    ones = max(ones, freed[vector - 2] + 1)
-                swept = ones + 1 + self.bit_rows
+                    zeros = max(zeros, freed[vector - 2] + 1)
+                swept = zeros + 1 + self.bit_rows
             # last row taken, bits, table, levels, sum, written
             sums_at.append(swept - 1 + 3 + self.tree_levels)
             issue = max(sums_at[-1] + 2, issue + 1)

@@ -1,7 +1,7 @@
 """The projection of an engine as a program of additions and shifts; plain values.
 
-A weight position's sum ``sum_j taps[j] * S_j`` over signed sums is, with ``S_j = 2 * R_j - X`` (R_j:
-the activations at set bits, X: all of them), ``sum_j 2 * taps[j] * R_j - X * sum_j taps[j]``. Every
+A weight position's sum ``sum_j taps[j] * S_j`` over signed sums is, with ``S_j = X - 2 * R_j`` (R_j:
+the activations at clear bits, X: all of them), ``X * sum_j taps[j] - sum_j 2 * taps[j] * R_j``. Every
 constant is written in signed digits, no two neighbours of which are nonzero (CSD; Reitwiesner 1960);
 one accumulator then goes from the highest digit place to the lowest, doubling itself from place to
 place and adding or subtracting an operand for every digit: no multiplier, and one operand at a time.
@@ -82,8 +82,8 @@ def run_program(ops: Sequence[Op], sums: Sequence[int], total: int) -> int:
 
 
 def _one_weight(taps: list[int]) -> tuple[Op, ...]:
-    constants: list[tuple[int | None, int]] = [(j, 2 * tap) for j, tap in enumerate(taps) if tap]
-    constants.append((None, -sum(taps)))
+    constants: list[tuple[int | None, int]] = [(j, -2 * tap) for j, tap in enumerate(taps) if tap]
+    constants.append((None, sum(taps)))
     places: dict[int, list[tuple[int | None, bool]]] = {}
     for operand, constant in constants:
         for place, digit in signed_digits(constant).items():

@@ -13,11 +13,12 @@ LEAF_BITS = LEAF_BOUND.bit_length() + 1
 
 class SignTables(wiring.Component):  # type: ignore[misc]
     """K/4 tables of 16 entries: entry x is the sum of those of its four activations whose bit of x
-    is set. B builders write B tables at a time, an entry per cycle in the order of the Gray code,
+    is clear. B builders write B tables at a time, an entry per cycle in the order of the Gray code,
     so that each entry is the last one plus or minus one activation: one adder per builder.
 
     Timing: an activation beat is written in 16 cycles; a beat ahead is taken at any time. An entry
-    can be read at the second edge after the one of its step.
+    is there two edges after its step. The zero row, which comes right after the last step, reads
+    none of the last two.
 
     Ports:
         act: stream In, payload of `activation_bits`: activation n of the beat in bits [8n, 8n + 8).
@@ -55,51 +56,45 @@ class SignTables(wiring.Component):  # type: ignore[misc]
         ]
         with m.If(self.act.ready):
             m.d.sync += [loaded.eq(self.act.valid), held.eq(self.act.payload)]
+        # the Gray code's step flips the bit of the step number's lowest one; kept beside the step,
+        # so that nothing but a choice of four lies before the register of the change
+        flipped, cleared = Signal(range(TABLE_INPUTS)), Signal()
+        following = Signal.like(step)
+        m.d.comb += following.eq(step + 1)
         with m.If(writing):
-            m.d.sync += step.eq(step + 1)
+            m.d.sync += [
+                step.eq(following),
+                flipped.eq(
+                    Mux(following[0], 0, Mux(following[1], 1, Mux(following[2], 2, 3))),
+                ),
+                cleared.eq(_flip_clears(following)),
+            ]
             with m.If(closes):
                 m.d.sync += place.eq(place.rotate_left(1))
 
-        # the Gray code's step flips the bit of the step number's lowest one
-        gray = Signal(TABLE_INPUTS)
-        flipped = Signal(range(TABLE_INPUTS))
-        m.d.comb += [
-            gray.eq(step ^ step[1:]),
-            flipped.eq(Mux(step[0], 0, Mux(step[1], 1, Mux(step[2], 2, 3)))),
+        starts, minus = Signal(), Signal()
+        gray, address = Signal(TABLE_INPUTS), Signal(TABLE_INPUTS)
+        due, enables = Signal(beats), Signal(beats)
+        m.d.sync += [
+            starts.eq(step == 0),
+            minus.eq(cleared),
+            gray.eq(~(step ^ step[1:])),
+            due.eq(Mux(writing, place, 0)),
+            address.eq(gray),
+            enables.eq(due),
         ]
-        cleared = Signal()
-        m.d.comb += cleared.eq(~gray.bit_select(flipped, 1))
-        address = Signal(TABLE_INPUTS, reset_less=True)
-        enables = Signal(beats)
-        m.d.sync += [address.eq(gray), enables.eq(Mux(writing, place, 0))]
-
         each = 8 * TABLE_INPUTS
         for builder in range(builders):
-            value = self._build(
-                m, held[builder * each : (builder + 1) * each], flipped, cleared, step, builder
+            quad = held[builder * each : (builder + 1) * each]
+            low, high = (
+                Mux(flipped[0], quad[at + 8 : at + 16], quad[at : at + 8]) for at in (0, 16)
             )
+            change = Signal(8, name=f"change_{builder}", reset_less=True)
+            m.d.sync += change.eq(Mux(flipped[1], high, low) ^ cleared.replicate(8))
+            value = _running(m, change, minus, starts, builder)
             for beat in range(beats):
                 self._table(m, beat * builders + builder, address, value, enables[beat])
         return m
-
-    def _build(
-        self, m: Module, quad: Value, flipped: Value, cleared: Value, step: Value, builder: int
-    ) -> Signal:
-        """The register of one builder's running sum, which needs no enable: what is not written
-        does not count, and nothing holds within a beat.
-        """
-        value = Signal(LEAF_BITS, name=f"value_{builder}", reset_less=True)
-        change = Signal(8, name=f"change_{builder}")
-        m.d.comb += change.eq(quad.word_select(flipped, 8) ^ cleared.replicate(8))
-        wide = Cat(change, change[-1].replicate(LEAF_BITS - 8))
-        total = Signal(LEAF_BITS + 1, name=f"total_{builder}")
-        # one bit below: its carry is the one that a negative number needs
-        m.d.comb += total.eq(Cat(cleared, value) + Cat(cleared, wide))
-        with m.If(step == 0):
-            m.d.sync += value.eq(0)
-        with m.Else():
-            m.d.sync += value.eq(total[1:])
-        return value
 
     def _table(
         self, m: Module, number: int, address: Value, value: Value, enable: Value
@@ -115,3 +110,22 @@ class SignTables(wiring.Component):  # type: ignore[misc]
             read.addr.eq(self.bits[at : at + TABLE_INPUTS]),
             self.sums[number * LEAF_BITS : (number + 1) * LEAF_BITS].eq(read.data),
         ]
+
+
+def _flip_clears(step: Value) -> Value:
+    """Whether the bit that the Gray code flips at `step` becomes 0: that above the lowest one is 1."""
+    return Mux(step[0], step[1], Mux(step[1], step[2], Mux(step[2], step[3], 0)))
+
+
+def _running(m: Module, change: Value, minus: Value, starts: Value, number: int) -> Signal:
+    """The register of a builder's sum, which begins at 0 and changes by `change`, or by one more."""
+    value = Signal(LEAF_BITS, name=f"value_{number}", reset_less=True)
+    total = Signal(LEAF_BITS + 1, name=f"total_{number}")
+    wide = Cat(change, change[-1].replicate(LEAF_BITS - 8))
+    # one bit below: its carry is the one that a negative number needs
+    m.d.comb += total.eq(Cat(minus, value) + Cat(minus, wide))
+    with m.If(starts):
+        m.d.sync += value.eq(0)
+    with m.Else():
+        m.d.sync += value.eq(total[1:])
+    return value
