@@ -1,0 +1,88 @@
+"""What an engine is measured against: 4-bit integers, dequantised and multiplied."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from algo.errors import LiftError
+from hw.engine_geometry import LARGEST
+from hw.sums import Part, add_rank, part_signal
+
+WEIGHT_BITS = 4
+_LARGEST_WEIGHT = (1 << WEIGHT_BITS) - 1  # of q - zero, in absolute value
+
+
+class Int4Accumulate(wiring.Component):  # type: ignore[misc]
+    """``sum (q - zero) * x`` over a row, K products per cycle: subtract, multiply, add, accumulate.
+
+    Weights are unsigned 4-bit integers with a zero point, as GPTQ and AWQ store them. Left out, in
+    its favour: scales of groups, storage of the activations, back-pressure and requantising.
+
+    Latency: `latency` edges from a row's last beat to its sum. Throughput: K weights per cycle.
+
+    Ports:
+        i: stream In, always ready: K weights q, 4 bits each; K activations x, 8 bits, signed; the
+            zero point of the beat, 4 bits; a bit that is high in a row's first beat and one that
+            is high in its last.
+        o: stream Out, whose ``ready`` is ignored: the row's sum, signed, `sum_width` bits.
+
+    Args:
+        lanes: K.
+        columns: weights in a row, which the width of the accumulator follows from.
+
+    Raises:
+        LiftError: lanes or columns are less than 1.
+    """
+
+    def __init__(self, lanes: int, columns: int) -> None:
+        if lanes < 1 or columns < 1:
+            raise LiftError(f"lanes={lanes}, columns={columns}: both are at least 1")
+        self.lanes = lanes
+        self.sum_width = (_LARGEST_WEIGHT * LARGEST * columns).bit_length() + 1
+        self.latency = 4 + (lanes - 1).bit_length()
+        beat = lanes * (WEIGHT_BITS + 8) + WEIGHT_BITS + 2
+        super().__init__(
+            {
+                "i": In(stream.Signature(unsigned(beat))),
+                "o": Out(stream.Signature(unsigned(self.sum_width))),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes, payload = self.lanes, self.i.payload
+        weights, activations = payload[: WEIGHT_BITS * lanes], payload[WEIGHT_BITS * lanes :]
+        zero = activations[8 * lanes : 8 * lanes + WEIGHT_BITS]
+        m.d.comb += self.i.ready.eq(1)
+        bound = _LARGEST_WEIGHT * LARGEST
+        products = []
+        for n in range(lanes):
+            weight = Signal(signed(WEIGHT_BITS + 1), name=f"weight_{n}", reset_less=True)
+            x = Signal(signed(8), name=f"x_{n}", reset_less=True)
+            product = part_signal(-bound, bound, f"product_{n}")
+            m.d.sync += [
+                weight.eq(weights.word_select(n, WEIGHT_BITS) - zero),
+                x.eq(activations.word_select(n, 8)),
+                product.eq(weight * x),
+            ]
+            products.append(Part(product, -bound, bound))
+        ranks = [products]
+        for _ in range((lanes - 1).bit_length()):
+            ranks = add_rank(m, C(1), ranks, 1)
+        total = ranks[0][0].value
+
+        # weights, products, levels; the sum's own register comes after
+        stages = self.latency - 2
+        firsts, lasts, valids = Signal(stages), Signal(stages), Signal(stages)
+        m.d.sync += [
+            firsts.eq(Cat(payload[-2], firsts)),
+            lasts.eq(Cat(payload[-1] & self.i.valid, lasts)),
+            valids.eq(Cat(self.i.valid, valids)),
+        ]
+        acc = Signal(signed(self.sum_width), reset_less=True)
+        with m.If(valids[-1]):
+            m.d.sync += acc.eq(total + Mux(firsts[-1], 0, acc))
+        done = Signal()
+        m.d.sync += done.eq(lasts[-1])
+        m.d.comb += [self.o.payload.eq(acc), self.o.valid.eq(done)]
+        return m
