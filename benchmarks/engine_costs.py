@@ -32,6 +32,7 @@ from hw.yosys import run_yosys
 
 ROWS, COLUMNS = 1024, 4096  # keys and values of Llama 3 8B
 CODE = "LQ-12/5+9"
+INT4_LANES = 64
 OUTPUT = Output(8, Scale("out", 16, 30))
 CELL_LUTS = 6  # a cell of LUT RAM takes two slices for its bits and a third for its write port
 _DEVICE = ("--45k", "--package", "CABGA381", "--timing-allow-fail", "-q")
@@ -138,11 +139,19 @@ def designs(lanes: list[int], builders: int) -> dict[str, tuple[Any, tuple[str, 
         entries[f"engine, {count} lanes, one-bit product alone"] = (
             lambda geometry=geometry: SignAccumulate(geometry), (), rate,
         )  # fmt: skip
-    for count in (32, 64):
-        for name, options in (("with DSP", ()), ("-nodsp", ("-nodsp",))):
-            entries[f"INT4, {count} lanes, {name}"] = (
-                lambda count=count: Int4Accumulate(count, COLUMNS), options, Fraction(count),
-            )  # fmt: skip
+    nodsp = ("-nodsp",)
+    for name, options, adders, symmetric in (
+        ("zero point, DSP", (), False, False),
+        ("zero point, -nodsp", nodsp, False, False),
+        ("zero point, -nodsp, product as adders", nodsp, True, False),
+        ("symmetric, DSP", (), False, True),
+        ("symmetric, -nodsp, product as adders", nodsp, True, True),
+    ):
+        entries[f"INT4, {INT4_LANES} lanes, {name}"] = (
+            lambda form=(adders, symmetric): Int4Accumulate(INT4_LANES, COLUMNS, *form),
+            options,
+            Fraction(INT4_LANES),
+        )
     return entries
 
 

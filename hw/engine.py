@@ -18,8 +18,8 @@ class Engine(wiring.Component):  # type: ignore[misc]
     """The integer product of a matrix on axis ``out`` with vectors of int8 activations, exactly as
     `algo.activations.integer_product` of one digit, then `requantise`. It holds no multiplier.
 
-    Clock ``clk``, synchronous reset ``rst``, which forgets all vectors in flight. Throughput: K sign
-    bits (K*d/D weights) per cycle while rows stream; `cycles` counts what lies between.
+    Clock ``clk``, synchronous reset ``rst``, which forgets all vectors in flight. Throughput: K
+    sign bits (K*d/D weights) per cycle while rows stream; `cycles` counts what lies between.
 
     Ports:
         act: stream In, payload of `activation_bits`: 4*B int8 activations of the vector in order,
@@ -55,9 +55,7 @@ class Engine(wiring.Component):  # type: ignore[misc]
         # before Amaranth sees an object, or it would warn that a rejected one was never used
         EngineGeometry(code, rows, columns, lanes, builders, output)
         kwargs["src_loc_at"] = kwargs.get("src_loc_at", 0) + 1
-        made: Engine = super().__new__(
-            cls, code, rows, columns, lanes, builders, output, **kwargs
-        )
+        made: Engine = super().__new__(cls, code, rows, columns, lanes, builders, output, **kwargs)
         return made
 
     def __init__(
@@ -99,9 +97,7 @@ class Engine(wiring.Component):  # type: ignore[misc]
         output = geometry.output
         sums = project.o
         if output is not None and output.scale is not None:
-            m.submodules.requantise = requantise = SerialRequantise(
-                geometry, output, output.scale
-            )
+            m.submodules.requantise = requantise = SerialRequantise(geometry, output, output.scale)
             wiring.connect(m, project.o, requantise.i)
             wiring.connect(m, wiring.flipped(self.scale), requantise.scale)
             sums = requantise.o

@@ -59,7 +59,7 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         ends_tile = last_of(m, geometry.bit_rows, taken, "rows_left")
         ends_vector = last_of(m, geometry.tiles, taken & ends_tile, "tiles_left")
         m.d.comb += [
-            tables.hold.eq(sweeping),
+            tables.hold.eq(sweeping | tables.built),
             zeros.eq(zeros_due & (~fresh | (begun != 2))),
             self.i.ready.eq(sweeping & ~zeros_due),
             taken.eq(self.i.valid & self.i.ready),
@@ -111,10 +111,6 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
     ) -> None:
         """Add the tree's sum to the memory's, where the tile is not the vector's first."""
         geometry, width = self.geometry, self.geometry.sum_width
-        memory = Memory(shape=unsigned(width), depth=2 * (geometry.bit_rows + 1), init=[])
-        m.submodules.memory = memory
-        write, old, out = memory.write_port(), memory.read_port(), memory.read_port()
-
         row = Signal(range(geometry.bit_rows + 1))
         with m.If(zeros):
             m.d.sync += row.eq(0)
@@ -123,18 +119,34 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         places = [row, Signal.like(row, name="row_1"), Signal.like(row, name="row_2")]
         m.d.sync += [places[1].eq(places[0]), places[2].eq(places[1])]
 
-        added = Signal(width, reset_less=True)
-        m.d.sync += added.eq(total + Mux(first, 0, old.data).as_signed())
+        added, old = Signal(width, reset_less=True), Signal(width)
+        m.d.sync += added.eq(total + Mux(first, 0, old).as_signed())
         reads = Signal(init=0)  # the bank that is read
         with m.If(self.release):
             m.d.sync += reads.eq(~reads)
-        m.d.comb += [
-            old.addr.eq(Cat(bank, row)),
-            old.en.eq(1),
-            write.addr.eq(Cat(bank, places[2])),
-            write.data.eq(added),
-            write.en.eq(valids[-1]),
-            out.addr.eq(Cat(reads, self.row)),
-            out.en.eq(1),
-            self.data.eq(out.data),
-        ]
+        depth = 2 * (geometry.bit_rows + 1)
+        each = _slice_width(depth)
+        for at in range(0, width, each):
+            part = slice(at, min(at + each, width))
+            memory = Memory(shape=unsigned(part.stop - at), depth=depth, init=[])
+            m.submodules[f"memory_{at}"] = memory
+            write, read, out = memory.write_port(), memory.read_port(), memory.read_port()
+            m.d.comb += [
+                read.addr.eq(Cat(bank, row)),
+                read.en.eq(1),
+                old[part].eq(read.data),
+                write.addr.eq(Cat(bank, places[2])),
+                write.data.eq(added[part]),
+                write.en.eq(valids[-1]),
+                out.addr.eq(Cat(reads, self.row)),
+                out.en.eq(1),
+                self.data[part].eq(out.data),
+            ]
+
+
+def _slice_width(depth: int) -> int:
+    """Bits of a sum that one block RAM of 16 or 18 kbit holds for all rows: in slices of that width
+    the memory needs no multiplexer behind it.
+    """
+    widths = ((1 << 10, 18), (1 << 11, 9), (1 << 12, 4), (1 << 13, 2))
+    return next((width for most, width in widths if depth <= most), 1)

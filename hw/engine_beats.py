@@ -1,4 +1,4 @@
-"""A layer's words and activations as an engine's input beats, its outputs as beats; plain integers."""
+"""A layer's words and activations as input beats of an engine, its outputs as beats."""
 
 from typing import Any
 

@@ -135,14 +135,22 @@ class EngineGeometry:
         return self.result_width if self.output is None else self.output.width
 
     @property
+    def requantise_steps(self) -> int:
+        """N, cycles of the last stage between taking a sum and having its output; 0 without it."""
+        scale = None if self.output is None else self.output.scale
+        return 0 if scale is None else max(scale.multiplier_bits, scale.shift)
+
+    @property
     def build_cycles(self) -> int:
         """Cycles in which a tile's tables are written and nothing is read from them."""
         return ENTRIES * self.build_beats
 
     @property
     def tile_cycles(self) -> int:
-        """Cycles per tile: the tables are written, the row of all zeros, the rows of the stream."""
-        return self.build_cycles + 1 + self.bit_rows
+        """Cycles per tile: the tables are written, the last entry arrives, the row of all zeros,
+        the rows of the stream.
+        """
+        return self.build_cycles + 2 + self.bit_rows
 
     @property
     def project_cycles(self) -> int:
@@ -174,7 +182,7 @@ class EngineGeometry:
         requantiser = _Requantiser(self)
         for vector in range(vectors):
             for tile in range(self.tiles):
-                zeros = swept + self.build_cycles
+                zeros = swept + self.build_cycles + 1
                 if tile == 0 and vector >= 2:
                     zeros = max(zeros, freed[vector - 2] + 1)
                 swept = zeros + 1 + self.bit_rows
@@ -193,8 +201,7 @@ class _Requantiser:
     """When the last stage takes a sum and gives an output; none takes and gives at once."""
 
     def __init__(self, geometry: EngineGeometry) -> None:
-        scale = None if geometry.output is None else geometry.output.scale
-        self.steps = 0 if scale is None else scale.multiplier_bits + 1
+        self.steps = geometry.requantise_steps and geometry.requantise_steps + 1
         self.free = 0
 
     def take(self, ready: int) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """What an engine is measured against: 4-bit integers, dequantised and multiplied."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,8 +15,9 @@ _LARGEST_WEIGHT = (1 << WEIGHT_BITS) - 1  # of q - zero, in absolute value
 class Int4Accumulate(wiring.Component):  # type: ignore[misc]
     """``sum (q - zero) * x`` over a row, K products per cycle: subtract, multiply, add, accumulate.
 
-    Weights are unsigned 4-bit integers with a zero point, as GPTQ and AWQ store them. Left out, in
-    its favour: scales of groups, storage of the activations, back-pressure and requantising.
+    Weights are unsigned 4-bit integers with a zero point, as GPTQ and AWQ store them, or signed
+    ones without (`symmetric`). Left out, in its favour: scales of groups, storage of the
+    activations, back-pressure and requantising.
 
     Latency: `latency` edges from a row's last beat to its sum. Throughput: K weights per cycle.
 
@@ -29,15 +30,22 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
     Args:
         lanes: K.
         columns: weights in a row, which the width of the accumulator follows from.
+        adders: write the product as a sum of the activation's multiples, for where synthesis makes
+            a poor multiplier of a product; without, as a product.
+        symmetric: weights are signed, and the zero point is ignored.
 
     Raises:
         LiftError: lanes or columns are less than 1.
     """
 
-    def __init__(self, lanes: int, columns: int) -> None:
+    def __init__(
+        self, lanes: int, columns: int, adders: bool = False, symmetric: bool = False
+    ) -> None:
         if lanes < 1 or columns < 1:
             raise LiftError(f"lanes={lanes}, columns={columns}: both are at least 1")
         self.lanes = lanes
+        self.adders = adders
+        self.symmetric = symmetric
         self.sum_width = (_LARGEST_WEIGHT * LARGEST * columns).bit_length() + 1
         self.latency = 4 + (lanes - 1).bit_length()
         beat = lanes * (WEIGHT_BITS + 8) + WEIGHT_BITS + 2
@@ -54,16 +62,19 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         weights, activations = payload[: WEIGHT_BITS * lanes], payload[WEIGHT_BITS * lanes :]
         zero = activations[8 * lanes : 8 * lanes + WEIGHT_BITS]
         m.d.comb += self.i.ready.eq(1)
-        bound = _LARGEST_WEIGHT * LARGEST
+        bits = WEIGHT_BITS + (not self.symmetric)
+        bound = (8 if self.symmetric else _LARGEST_WEIGHT) * LARGEST
         products = []
         for n in range(lanes):
-            weight = Signal(signed(WEIGHT_BITS + 1), name=f"weight_{n}", reset_less=True)
+            weight = Signal(signed(bits), name=f"weight_{n}", reset_less=True)
             x = Signal(signed(8), name=f"x_{n}", reset_less=True)
             product = part_signal(-bound, bound, f"product_{n}")
             m.d.sync += [
-                weight.eq(weights.word_select(n, WEIGHT_BITS) - zero),
+                weight.eq(
+                    weights.word_select(n, WEIGHT_BITS) - (0 if self.symmetric else zero),
+                ),
                 x.eq(activations.word_select(n, 8)),
-                product.eq(weight * x),
+                product.eq(_by_adders(weight, x) if self.adders else weight * x),
             ]
             products.append(Part(product, -bound, bound))
         ranks = [products]
@@ -86,3 +97,12 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         m.d.sync += done.eq(lasts[-1])
         m.d.comb += [self.o.payload.eq(acc), self.o.valid.eq(done)]
         return m
+
+
+def _by_adders(weight: Signal, x: Signal) -> Value:
+    """``weight * x``: the multiples of x for each bit of the weight, added in pairs."""
+    multiples = [Mux(bit, x, 0).as_signed() << n for n, bit in enumerate(weight)]
+    low, high = multiples[0] + multiples[1], multiples[2]
+    if len(multiples) > WEIGHT_BITS:
+        return (low + (high + multiples[3])) - multiples[4]
+    return low + (high - multiples[3])

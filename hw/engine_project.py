@@ -82,20 +82,8 @@ class Project(wiring.Component):  # type: ignore[misc]
         ends_row = late(op.last, "ends_row")[-1]
         ends_vector = late(closes, "ends_vector")[-1]
 
-        sums = self.data
-        operand = Signal(len(sums), reset_less=True)
-        m.d.sync += operand.eq(sums ^ negative[-2].replicate(len(sums)))
-        width = self.geometry.result_width
-        acc = Signal(width, reset_less=True)
-        wide = Cat(operand, operand[-1].replicate(max(width - len(sums), 0)))[:width]
-        so_far = Signal(width)
-        m.d.comb += so_far.eq(Mux(first, 0, Mux(shift, acc << 1, acc)))
-        # one bit below: its carry is the one that a negative number needs
-        added = Signal(width + 1)
-        m.d.comb += added.eq(Cat(negative[-1], so_far) + Cat(negative[-1], wide))
+        acc = self._accumulate(m, due, negative, shift, first)
         done, released = Signal(), Signal()
-        with m.If(due):
-            m.d.sync += acc.eq(added[1:])
         with m.If(due & ends_row):
             m.d.sync += done.eq(1)
         with m.Elif(self.o.ready):
@@ -107,6 +95,25 @@ class Project(wiring.Component):  # type: ignore[misc]
             self.o.payload.eq(acc),
         ]
         return m
+
+    def _accumulate(
+        self, m: Module, due: Value, negative: Value, shift: Value, first: Value
+    ) -> Signal:
+        """The accumulator, and the register of the operand between it and the memory."""
+        sums = self.data
+        operand = Signal(len(sums), reset_less=True)
+        m.d.sync += operand.eq(sums ^ negative[-2].replicate(len(sums)))
+        width = self.geometry.result_width
+        acc = Signal(width, reset_less=True)
+        wide = Cat(operand, operand[-1].replicate(max(width - len(sums), 0)))[:width]
+        so_far = Signal(width)
+        m.d.comb += so_far.eq(Mux(first, 0, Mux(shift, acc << 1, acc)))
+        # one bit below: its carry is the one that a negative number needs
+        added = Signal(width + 1)
+        m.d.comb += added.eq(Cat(negative[-1], so_far) + Cat(negative[-1], wide))
+        with m.If(due):
+            m.d.sync += acc.eq(added[1:])
+        return acc
 
     def _program(self, m: Module, go: Value, closes: Value) -> Value:
         """The operation that is next, from a memory; its fields are those of `layout`."""

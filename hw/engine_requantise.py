@@ -9,16 +9,19 @@ from hw.output import Output, Scale
 
 
 class SerialRequantise(wiring.Component):  # type: ignore[misc]
-    """``sum * multiplier / 2**shift``, rounded half away from zero, saturated, without a multiplier.
+    """``sum * multiplier / 2**shift``, rounded half away from zero, saturated: bit by bit.
 
-    The product grows from the multiplier's lowest bit, shifting right; its low bits take the
-    multiplier's place. It begins with the half that rounds, one less for negative sums: the shift
-    rounds down, and so a negative half goes away from zero too.
+    The product grows from the multiplier's lowest bit, shifting right, a bit per step. What rounds
+    it comes in as carries: 2**(shift - 1), one less for negative sums, since the shift rounds down
+    and a negative half has to go away from zero too; that is a carry in step shift - 1, or one in
+    every step before it.
 
-    Latency: M + 1 edges, for M bits of multiplier. Throughput: one sum per M + 1 cycles.
+    Latency: N + 1 edges, N the larger of the multiplier's bits and the shift. Throughput: one sum
+    per N + 1 cycles.
 
     Ports:
-        i: stream In, signed, `result_width` bits. ``ready`` depends on ``scale.valid``, ``o.ready``.
+        i: stream In, signed, `result_width` bits. ``ready`` depends on ``scale.valid`` and on
+            ``o.ready``.
         scale: stream In, M bits, unsigned: the row's multiplier, taken with its sum.
         o: stream Out, signed, `payload_bits`. ``valid`` and the payload depend on registers only.
 
@@ -43,11 +46,13 @@ class SerialRequantise(wiring.Component):  # type: ignore[misc]
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bits, shift, width = self.scaling.multiplier_bits, self.scaling.shift, self.output.width
+        steps = self.geometry.requantise_steps
         value = Signal(signed(self.geometry.result_width), reset_less=True)
-        low = Signal(bits, reset_less=True)  # of the multiplier, then of the product
-        high = Signal(signed(max(len(value), shift + 1)), reset_less=True)
-        left = Signal(range(bits + 1))
-        busy = Signal()
+        # of the multiplier, then zeros; or of the product, where the shift leaves any
+        low = Signal(bits, reset_less=True)
+        high = Signal(signed(len(value)), reset_less=True)
+        left = Signal(range(steps + 1))
+        busy, carry = Signal(), Signal()
         free, taken = Signal(), Signal()
         m.d.comb += [
             self.o.valid.eq(busy & (left == 0)),
@@ -56,23 +61,30 @@ class SerialRequantise(wiring.Component):  # type: ignore[misc]
             self.i.ready.eq(free & self.scale.valid),
             self.scale.ready.eq(free & self.i.valid),
         ]
-        total = Signal(signed(len(high) + 1))
-        m.d.comb += total.eq(high + Mux(low[0], value, 0))
+        rounding = steps - shift + 1  # what is left in the step of the half
+        m.d.comb += carry.eq(Mux(value[-1], left > rounding, left == rounding))
+        # one bit below: its carry is that one
+        total = Signal(signed(len(high) + 2))
+        addend = Cat(carry, Mux(low[0], value, 0)).as_signed()
+        m.d.comb += total.eq(Cat(carry, high).as_signed() + addend)
         with m.If(taken):
-            half, negative = 1 << shift - 1, self.i.payload[-1]
             m.d.sync += [
                 value.eq(self.i.payload),
                 low.eq(self.scale.payload),
-                high.eq(Mux(negative, half - 1, half)),
-                left.eq(bits),
+                high.eq(0),
+                left.eq(steps),
                 busy.eq(1),
             ]
         with m.Elif(left != 0):
-            m.d.sync += [high.eq(total >> 1), low.eq(Cat(low[1:], total[0])), left.eq(left - 1)]
+            m.d.sync += [
+                high.eq(total >> 2),
+                low.eq(Cat(low[1:], total[1] if shift < bits else 0)),
+                left.eq(left - 1),
+            ]
         with m.Elif(self.o.ready):
             m.d.sync += busy.eq(0)
 
-        whole = Cat(low, high).as_signed() >> shift
+        whole = Cat(low, high).as_signed() >> bits - (steps - shift)
         limit = 1 << width - 1
         bounded = Mux(whole > limit - 1, limit - 1, Mux(whole < -limit, -limit, whole))
         m.d.comb += self.o.payload.eq(bounded)

@@ -17,14 +17,13 @@ class SignTables(wiring.Component):  # type: ignore[misc]
     so that each entry is the last one plus or minus one activation: one adder per builder.
 
     Timing: an activation beat is written in 16 cycles; a beat ahead is taken at any time. An entry
-    is there two edges after its step. The zero row, which comes right after the last step, reads
-    none of the last two.
+    can be read at the fourth edge after the one of its step.
 
     Ports:
         act: stream In, payload of `activation_bits`: activation n of the beat in bits [8n, 8n + 8).
             ``ready`` depends on registers and ``hold``.
         hold: In, write nothing.
-        built: Out, this cycle is the last step of a tile's last beat.
+        built: Out, the cycle before was the last step of a tile's last beat.
         bits: In, K sign bits.
         sums: Out, that of table t in bits [10t, 10t + 10), signed; combinational from ``bits``.
     """
@@ -52,12 +51,12 @@ class SignTables(wiring.Component):  # type: ignore[misc]
         m.d.comb += [
             writing.eq(loaded & ~self.hold),
             self.act.ready.eq(~loaded | (writing & closes)),
-            self.built.eq(writing & closes & place[-1]),
         ]
+        m.d.sync += self.built.eq(writing & closes & place[-1])
         with m.If(self.act.ready):
             m.d.sync += [loaded.eq(self.act.valid), held.eq(self.act.payload)]
         # the Gray code's step flips the bit of the step number's lowest one; kept beside the step,
-        # so that nothing but a choice of four lies before the register of the change
+        # so that little logic follows them
         flipped, cleared = Signal(range(TABLE_INPUTS)), Signal()
         following = Signal.like(step)
         m.d.comb += following.eq(step + 1)
@@ -72,33 +71,36 @@ class SignTables(wiring.Component):  # type: ignore[misc]
             with m.If(closes):
                 m.d.sync += place.eq(place.rotate_left(1))
 
-        starts, minus = Signal(), Signal()
-        gray, address = Signal(TABLE_INPUTS), Signal(TABLE_INPUTS)
-        due, enables = Signal(beats), Signal(beats)
+        # two ranks behind: the choice of two pairs, the choice between them, the sum
+        starts, high_pair, minus = Signal(2), Signal(), Signal(2)
+        gray, address = Signal(2 * TABLE_INPUTS), Signal(TABLE_INPUTS)
+        due, enables = Signal(2 * beats), Signal(beats)
         m.d.sync += [
-            starts.eq(step == 0),
-            minus.eq(cleared),
-            gray.eq(~(step ^ step[1:])),
-            due.eq(Mux(writing, place, 0)),
-            address.eq(gray),
-            enables.eq(due),
+            starts.eq(Cat(step == 0, starts)),
+            high_pair.eq(flipped[1]),
+            minus.eq(Cat(cleared, minus)),
+            gray.eq(Cat(~(step ^ step[1:]), gray)),
+            due.eq(Cat(Mux(writing, place, 0), due)),
+            address.eq(gray[TABLE_INPUTS:]),
+            enables.eq(due[beats:]),
         ]
         each = 8 * TABLE_INPUTS
         for builder in range(builders):
             quad = held[builder * each : (builder + 1) * each]
-            low, high = (
-                Mux(flipped[0], quad[at + 8 : at + 16], quad[at : at + 8]) for at in (0, 16)
-            )
+            pairs = [Signal(8, name=f"pair_{builder}_{n}", reset_less=True) for n in range(2)]
+            for n, pair in enumerate(pairs):
+                two = quad[16 * n : 16 * n + 16]
+                m.d.sync += pair.eq(
+                    Mux(flipped[0], two[8:], two[:8]) ^ cleared.replicate(8),
+                )
             change = Signal(8, name=f"change_{builder}", reset_less=True)
-            m.d.sync += change.eq(Mux(flipped[1], high, low) ^ cleared.replicate(8))
-            value = _running(m, change, minus, starts, builder)
+            m.d.sync += change.eq(Mux(high_pair, pairs[1], pairs[0]))
+            value = _running(m, change, minus[1], starts[1], builder)
             for beat in range(beats):
                 self._table(m, beat * builders + builder, address, value, enables[beat])
         return m
 
-    def _table(
-        self, m: Module, number: int, address: Value, value: Value, enable: Value
-    ) -> None:
+    def _table(self, m: Module, number: int, address: Value, value: Value, enable: Value) -> None:
         memory = Memory(shape=unsigned(LEAF_BITS), depth=ENTRIES, init=[])
         m.submodules[f"table_{number}"] = memory
         write, read = memory.write_port(), memory.read_port(domain="comb")
@@ -113,12 +115,12 @@ class SignTables(wiring.Component):  # type: ignore[misc]
 
 
 def _flip_clears(step: Value) -> Value:
-    """Whether the bit that the Gray code flips at `step` becomes 0: that above the lowest one is 1."""
+    """Whether the Gray code's bit that flips at `step` becomes 0: the one above its place is 1."""
     return Mux(step[0], step[1], Mux(step[1], step[2], Mux(step[2], step[3], 0)))
 
 
 def _running(m: Module, change: Value, minus: Value, starts: Value, number: int) -> Signal:
-    """The register of a builder's sum, which begins at 0 and changes by `change`, or by one more."""
+    """The register of a builder's sum: it begins at 0 and changes by `change`, or one more."""
     value = Signal(LEAF_BITS, name=f"value_{number}", reset_less=True)
     total = Signal(LEAF_BITS + 1, name=f"total_{number}")
     wide = Cat(change, change[-1].replicate(LEAF_BITS - 8))
