@@ -1,5 +1,7 @@
 """What an engine is measured against: 4-bit integers, dequantised and multiplied."""
 
+from typing import Any
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -38,16 +40,22 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         LiftError: lanes or columns are less than 1.
     """
 
+    def __new__(cls, lanes: int, columns: int, *form: bool, **kwargs: Any) -> "Int4Accumulate":
+        # before Amaranth sees an object, or it would warn that a rejected one was never used
+        if lanes < 1 or columns < 1:
+            raise LiftError(f"lanes={lanes}, columns={columns}: both are at least 1")
+        kwargs["src_loc_at"] = kwargs.get("src_loc_at", 0) + 1
+        made: Int4Accumulate = super().__new__(cls, lanes, columns, *form, **kwargs)
+        return made
+
     def __init__(
         self, lanes: int, columns: int, adders: bool = False, symmetric: bool = False
     ) -> None:
-        if lanes < 1 or columns < 1:
-            raise LiftError(f"lanes={lanes}, columns={columns}: both are at least 1")
         self.lanes = lanes
         self.adders = adders
         self.symmetric = symmetric
         self.sum_width = (_LARGEST_WEIGHT * LARGEST * columns).bit_length() + 1
-        self.latency = 4 + (lanes - 1).bit_length()
+        self.latency = 3 + (lanes - 1).bit_length()
         beat = lanes * (WEIGHT_BITS + 8) + WEIGHT_BITS + 2
         super().__init__(
             {
@@ -83,7 +91,7 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         total = ranks[0][0].value
 
         # weights, products, levels; the sum's own register comes after
-        stages = self.latency - 2
+        stages = self.latency - 1
         firsts, lasts, valids = Signal(stages), Signal(stages), Signal(stages)
         m.d.sync += [
             firsts.eq(Cat(payload[-2], firsts)),

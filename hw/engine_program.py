@@ -2,10 +2,10 @@
 
 A weight position's sum ``sum_j taps[j] * S_j`` over signed sums is, with ``S_j = X - 2 * R_j``
 (R_j: the activations at clear bits, X: all of them),
-``X * sum_j taps[j] - sum_j 2 * taps[j] * R_j``. Every constant is written in signed digits, no two neighbours of which are nonzero (canonical form;
-Reitwiesner 1960). One accumulator then goes from the highest digit place to the lowest, doubling
-itself from place to place and adding or subtracting an operand for every digit: no multiplier, and
-one operand at a time.
+``X * sum_j taps[j] - sum_j 2 * taps[j] * R_j``. Every constant is written in signed digits, no two
+neighbours of which are nonzero (canonical form; Reitwiesner 1960). One accumulator then goes from
+the highest digit place to the lowest, doubling itself from place to place and adding or subtracting
+an operand for every digit: no multiplier, and one operand at a time.
 """
 
 from collections.abc import Sequence
