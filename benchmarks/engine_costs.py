@@ -30,7 +30,6 @@ from hw.export import verilog_text
 from hw.output import Output, Scale
 from hw.yosys import run_yosys
 
-ROWS, COLUMNS = 1024, 4096  # keys and values of Llama 3 8B
 CODE = "LQ-12/5+9"
 INT4_LANES = 64
 OUTPUT = Output(8, Scale("out", 16, 30))
@@ -122,14 +121,16 @@ def clocks(design: wiring.Component, seeds: int, *options: str) -> list[float]:
         return found
 
 
-def designs(lanes: list[int], builders: int) -> dict[str, tuple[Any, tuple[str, ...], Fraction]]:
+def designs(
+    lanes: list[int], builders: int, shape: tuple[int, int]
+) -> dict[str, tuple[Any, tuple[str, ...], Fraction]]:
     """What is measured: how it is made, options of the synthesis, weights per cycle at its peak."""
     code = find_code(CODE)
     entries: dict[str, tuple[Any, tuple[str, ...], Fraction]] = {}
     for count in lanes:
-        geometry = EngineGeometry(code, ROWS, COLUMNS, count, builders, OUTPUT)
+        geometry = EngineGeometry(code, *shape, count, builders, OUTPUT)
         rate = geometry.peak_weights_per_cycle
-        sizes = (code, ROWS, COLUMNS, count, builders)
+        sizes = (code, *shape, count, builders)
         entries[f"engine, {count} lanes, whole"] = (
             lambda sizes=sizes: Engine(*sizes, OUTPUT), (), rate,
         )  # fmt: skip
@@ -148,7 +149,7 @@ def designs(lanes: list[int], builders: int) -> dict[str, tuple[Any, tuple[str, 
         ("symmetric, -nodsp, product as adders", nodsp, True, True),
     ):
         entries[f"INT4, {INT4_LANES} lanes, {name}"] = (
-            lambda form=(adders, symmetric): Int4Accumulate(INT4_LANES, COLUMNS, *form),
+            lambda form=(adders, symmetric): Int4Accumulate(INT4_LANES, shape[1], *form),
             options,
             Fraction(INT4_LANES),
         )
@@ -158,14 +159,18 @@ def designs(lanes: list[int], builders: int) -> dict[str, tuple[Any, tuple[str, 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lanes", type=int, nargs="+", default=[64, 128, 256])
-    parser.add_argument("--builders", type=int, default=1)
+    parser.add_argument("--builders", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=1024)
+    parser.add_argument("--columns", type=int, default=4096)
     parser.add_argument("--only", default="", help="part of the name of what is measured")
     parser.add_argument("--seeds", type=int, default=0, help="0 leaves out placing and routing")
     parser.add_argument("--out", type=Path, default=Path("build/engine-costs.json"))
     given = parser.parse_args()
     rows: dict[str, dict[str, Any]] = {}
     columns = ("lut", "carry", "lut_ram_cells", "ff", "bram", "dsp", "lut_per_weight_per_cycle")
-    for name, (make, options, rate) in designs(given.lanes, given.builders).items():
+    for name, (make, options, rate) in designs(
+        given.lanes, given.builders, (given.rows, given.columns)
+    ).items():
         if given.only not in name:
             continue
         rows[name] = figures(area(make(), *options), rate)

@@ -32,8 +32,8 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
     Args:
         lanes: K.
         columns: weights in a row, which the width of the accumulator follows from.
-        adders: write the product as a sum of the activation's multiples, for where synthesis makes
-            a poor multiplier of a product; without, as a product.
+        adders: write the product as registered additions of the activation's multiples, of which
+            yosys makes a far smaller multiplier than of a product.
         symmetric: weights are signed, and the zero point is ignored.
 
     Raises:
@@ -55,7 +55,8 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         self.adders = adders
         self.symmetric = symmetric
         self.sum_width = (_LARGEST_WEIGHT * LARGEST * columns).bit_length() + 1
-        self.latency = 3 + (lanes - 1).bit_length()
+        ranks = 0 if not adders else 1 if symmetric else 2  # registers within a product
+        self.latency = 3 + ranks + (lanes - 1).bit_length()
         beat = lanes * (WEIGHT_BITS + 8) + WEIGHT_BITS + 2
         super().__init__(
             {
@@ -82,8 +83,11 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
                     weights.word_select(n, WEIGHT_BITS) - (0 if self.symmetric else zero),
                 ),
                 x.eq(activations.word_select(n, 8)),
-                product.eq(_by_adders(weight, x) if self.adders else weight * x),
             ]
+            if self.adders:
+                _by_adders(m, weight, x, product, n)
+            else:
+                m.d.sync += product.eq(weight * x)
             products.append(Part(product, -bound, bound))
         ranks = [products]
         for _ in range((lanes - 1).bit_length()):
@@ -107,10 +111,23 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         return m
 
 
-def _by_adders(weight: Signal, x: Signal) -> Value:
-    """``weight * x``: the multiples of x for each bit of the weight, added in pairs."""
+def _by_adders(m: Module, weight: Signal, x: Signal, product: Signal, number: int) -> None:
+    """Drive ``product = weight * x``: the multiples of x for each bit of the weight, added in pairs.
+
+    A register after each addition: synthesis would otherwise merge them into one sum of many terms,
+    which yosys builds without carry chains.
+    """
+
+    def held(value: Value, name: str) -> Signal:
+        register = Signal(value.shape(), name=f"{name}_{number}", reset_less=True)
+        m.d.sync += register.eq(value)
+        return register
+
     multiples = [Mux(bit, x, 0).as_signed() << n for n, bit in enumerate(weight)]
-    low, high = multiples[0] + multiples[1], multiples[2]
-    if len(multiples) > WEIGHT_BITS:
-        return (low + (high + multiples[3])) - multiples[4]
-    return low + (high - multiples[3])
+    low = held(multiples[0] + multiples[1], "low")
+    if len(multiples) == WEIGHT_BITS:
+        m.d.sync += product.eq(low + held(multiples[2] - multiples[3], "high"))
+        return
+    high = held(multiples[2] + multiples[3], "high")
+    top = held(held(multiples[4], "top"), "top_2")
+    m.d.sync += product.eq(held(low + high, "both") - top)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_engine_command import export_layer_engine
 from liftquant.rtl_prove_command import prove
 from liftquant.rtl_vectors_command import vectors
 from liftquant.rtl_verify_command import verify
@@ -14,6 +15,7 @@ rtl = typer.Typer(help="Decoders in hardware: ours and your own.", no_args_is_he
 rtl.command("verify")(verify)
 rtl.command("vectors")(vectors)
 rtl.command("prove")(prove)
+rtl.command("export-engine")(export_layer_engine)
 
 
 @rtl.callback()
