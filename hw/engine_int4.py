@@ -112,7 +112,7 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
 
 
 def _by_adders(m: Module, weight: Signal, x: Signal, product: Signal, number: int) -> None:
-    """Drive ``product = weight * x``: the multiples of x for each bit of the weight, added in pairs.
+    """Drive ``product = weight * x``: multiples of x for each bit of the weight, added in pairs.
 
     A register after each addition: synthesis would otherwise merge them into one sum of many terms,
     which yosys builds without carry chains.
