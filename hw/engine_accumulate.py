@@ -1,6 +1,8 @@
 """Activations and rows of sign bits in, the one-bit product in a memory: no multiplier."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
+import itertools
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -84,7 +86,7 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         m.d.comb += tables.bits.eq(bits)
         total = self._tree(m, tables.sums)
 
-        stages = geometry.tree_levels + 3  # bits, tables, levels, sum
+        stages = geometry.tree_levels + 4  # bits, tables, levels, the sum so far, sum
         valids, last = Signal(stages), Signal(stages)
         m.d.sync += [
             valids.eq(Cat(zeros | taken, valids)),
@@ -114,13 +116,20 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
         row = Signal(range(geometry.bit_rows + 1))
         with m.If(zeros):
             m.d.sync += row.eq(0)
-        with m.Elif(valids[-3]):
+        with m.Elif(valids[-4]):
             m.d.sync += row.eq(row + 1)
-        places = [row, Signal.like(row, name="row_1"), Signal.like(row, name="row_2")]
-        m.d.sync += [places[1].eq(places[0]), places[2].eq(places[1])]
+        places = [row, *(Signal.like(row, name=f"row_{n}") for n in range(1, 4))]
+        m.d.sync += [later.eq(place) for place, later in itertools.pairwise(places)]
 
         added, old = Signal(width, reset_less=True), Signal(width)
-        m.d.sync += added.eq(total + Mux(first, 0, old).as_signed())
+        # block RAM is slow: a register before the adder, and one for the tree's sum beside it
+        so_far = Signal(signed(width), reset_less=True)
+        waiting = Signal(total.shape(), reset_less=True)
+        m.d.sync += [
+            so_far.eq(Mux(first, 0, old)),
+            waiting.eq(total),
+            added.eq(waiting + so_far),
+        ]
         reads = Signal(init=0)  # the bank that is read
         with m.If(self.release):
             m.d.sync += reads.eq(~reads)
@@ -135,7 +144,7 @@ class SignAccumulate(wiring.Component):  # type: ignore[misc]
                 read.addr.eq(Cat(bank, row)),
                 read.en.eq(1),
                 old[part].eq(read.data),
-                write.addr.eq(Cat(bank, places[2])),
+                write.addr.eq(Cat(bank, places[3])),
                 write.data.eq(added[part]),
                 write.en.eq(valids[-1]),
                 out.addr.eq(Cat(reads, self.row)),

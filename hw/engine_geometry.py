@@ -14,7 +14,7 @@ TABLE_INPUTS = 4  # activations per table: 16 signed sums, one cell of LUT RAM f
 ENTRIES = 1 << TABLE_INPUTS
 LARGEST = 127  # of an activation, the contract's digits
 MAX_LANES = 2048  # the adder tree stays shorter than the pause in which tables are written
-PROJECT_STAGES = 5  # from a weight position's last operation to its sum at the output
+PROJECT_STAGES = 6  # from a weight position's last operation to its sum at the output
 _ORACLE_BITS = 63  # `algo.activations.requantise` computes in 64 bits
 
 
@@ -186,8 +186,8 @@ class EngineGeometry:
                 if tile == 0 and vector >= 2:
                     zeros = max(zeros, freed[vector - 2] + 1)
                 swept = zeros + 1 + self.bit_rows
-            # last row taken, bits, table, levels, sum, written
-            sums_at.append(swept - 1 + 3 + self.tree_levels)
+            # last row taken, bits, table, levels, the sum so far, sum
+            sums_at.append(swept - 1 + 4 + self.tree_levels)
             issue = max(sums_at[-1] + 2, issue + 1)
             for row in range(self.rows):
                 ready = issue + len(self.program[row % self.code.group]) - 1 + PROJECT_STAGES

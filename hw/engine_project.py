@@ -1,5 +1,7 @@
 """Sums of the one-bit product in, projected sums out, by additions and shifts: no multiplier."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
@@ -14,9 +16,9 @@ class Project(wiring.Component):  # type: ignore[misc]
 
     Windows that reach past the stream's end wrap round by their addresses.
 
-    Latency: an operation's effect is there 5 edges after it was issued (address, wrapped address,
-    memory, operand, accumulator). The next weight position begins when the sum of the last one was
-    taken. Throughput: `project_cycles` per vector, output taken at once.
+    Latency: an operation's effect is there 6 edges after it was issued (address, wrapped address,
+    memory, a register behind it, operand, accumulator). The next weight position begins when the
+    sum of the last one was taken. Throughput: `project_cycles` per vector, output taken at once.
 
     Ports:
         complete: In, high for one cycle when a vector's sums can be read from the next one on.
@@ -47,9 +49,9 @@ class Project(wiring.Component):  # type: ignore[misc]
         unfinished = Signal()  # a row was begun whose sum is not taken
         base = Signal(range(rows + 1), init=1)
         go, closes = Signal(), Signal()
-        op = self._program(m, go, closes)
+        op, fetched = self._program(m, go, closes)
         m.d.comb += [
-            go.eq(busy & ~(op.first & unfinished)),
+            go.eq(busy & fetched & ~(op.first & unfinished)),
             closes.eq(op.final & (base == rows - lifted + 1)),
         ]
         with m.If(go & op.first):
@@ -70,7 +72,7 @@ class Project(wiring.Component):  # type: ignore[misc]
             m.d.sync += place.eq(0)
         m.d.sync += self.row.eq(Mux(place > rows, place - rows, place))
 
-        # the operand goes through address, wrapped address and memory before its own register
+        # the operand goes through address, wrapped address, memory and a register before its own
         def late(value: Value, name: str, reset_less: bool = True) -> Value:
             held = Signal(PROJECT_STAGES - 1, name=name, reset_less=reset_less)
             m.d.sync += held.eq(Cat(value, held))
@@ -100,7 +102,8 @@ class Project(wiring.Component):  # type: ignore[misc]
         self, m: Module, due: Value, negative: Value, shift: Value, first: Value
     ) -> Signal:
         """The accumulator, and the register of the operand between it and the memory."""
-        sums = self.data
+        sums = Signal(len(self.data), reset_less=True)
+        m.d.sync += sums.eq(self.data)
         operand = Signal(len(sums), reset_less=True)
         m.d.sync += operand.eq(sums ^ negative[-2].replicate(len(sums)))
         width = self.geometry.result_width
@@ -115,8 +118,8 @@ class Project(wiring.Component):  # type: ignore[misc]
             m.d.sync += acc.eq(added[1:])
         return acc
 
-    def _program(self, m: Module, go: Value, closes: Value) -> Value:
-        """The operation that is next, from a memory; its fields are those of `layout`."""
+    def _program(self, m: Module, go: Value, closes: Value) -> tuple[Any, Signal]:
+        """The operation that is next, read from a memory ahead, and whether it is there."""
         code, positions = self.geometry.code, self.geometry.program
         layout = data.StructLayout(
             {
@@ -151,11 +154,16 @@ class Project(wiring.Component):  # type: ignore[misc]
         memory = Memory(shape=unsigned(layout.size), depth=len(words), init=words)
         m.submodules.program = memory
         read = memory.read_port()
+        # block RAM is slow: what is decided on is a register behind it
+        held = Signal(layout.size, reset_less=True)
+        op = data.View(layout, held)
         at = Signal(range(len(words)))
-        upcoming = Signal.like(at)
-        op = data.View(layout, read.data)
-        m.d.comb += [upcoming.eq(at), read.addr.eq(upcoming), read.en.eq(1)]
-        with m.If(go):
-            m.d.comb += upcoming.eq(Mux(closes | op.ends_group, 0, at + 1))
-        m.d.sync += at.eq(upcoming)
-        return op
+        read_one, fetched = Signal(), Signal()
+        m.d.comb += [read.addr.eq(at), read.en.eq(~read_one | ~fetched | go)]
+        with m.If(read.en):
+            m.d.sync += [at.eq(Mux(at == len(words) - 1, 0, at + 1)), read_one.eq(1)]
+        with m.If(~fetched | go):
+            m.d.sync += [held.eq(read.data), fetched.eq(read_one)]
+        with m.If(go & closes):  # the next vector begins at the first operation
+            m.d.sync += [at.eq(0), read_one.eq(0), fetched.eq(0)]
+        return op, fetched
