@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_engine_command import export_layer_engine
 from liftquant.rtl_prove_command import prove
 from liftquant.rtl_synth_command import synth
 from liftquant.rtl_vectors_command import vectors
@@ -16,6 +17,7 @@ rtl.command("verify")(verify)
 rtl.command("vectors")(vectors)
 rtl.command("prove")(prove)
 rtl.command("synth")(synth)
+rtl.command("export-engine")(export_layer_engine)
 
 
 @rtl.callback()
