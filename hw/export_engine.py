@@ -13,24 +13,25 @@ from hw.export import (
     origin,
     stream_ports,
     verilog_text,
-    write_pair,
+    write_all,
 )
 
 
 def export_engine(
     engine: Engine, directory: Path, name: str = "liftquant_engine"
-) -> tuple[Path, Path]:
-    """Write ``name.v`` and ``name.json`` to `directory`; the same engine gives the same bytes.
+) -> tuple[Path, ...]:
+    """Write ``name.v``, ``name.json`` and templates that instantiate it to `directory`; the same
+    engine gives the same bytes.
 
     Returns:
-        The paths of the Verilog and of the sidecar.
+        The paths of the Verilog, of the sidecar and of the templates.
 
     Raises:
         LiftError: `name` is no Verilog identifier, or `directory` is a file.
     """
     check_destination(directory, name)
     text = verilog_text(engine, name)
-    return write_pair(directory, name, text, _sidecar(engine, name, text))
+    return write_all(directory, name, text, _sidecar(engine, name, text), pictures={})
 
 
 def _sidecar(engine: Engine, name: str, text: str) -> dict[str, Any]:
@@ -38,12 +39,12 @@ def _sidecar(engine: Engine, name: str, text: str) -> dict[str, Any]:
     code, scale = geometry.code, geometry.output and geometry.output.scale
     ports = [
         *CONTROL_PORTS,
-        *stream_ports("act", "input", geometry.activation_bits),
-        *stream_ports("i", "input", geometry.lanes),
-        *stream_ports("o", "output", geometry.payload_bits),
+        *stream_ports("act", "input", geometry.activation_bits, "activations of 8 bits"),
+        *stream_ports("i", "input", geometry.lanes, "a sign bit per lane"),
+        *stream_ports("o", "output", geometry.payload_bits, "one signed output"),
     ]
     if scale:
-        ports += stream_ports("scale", "input", scale.multiplier_bits)
+        ports += stream_ports("scale", "input", scale.multiplier_bits, "a row's multiplier")
     return {
         **origin(name, text),
         "code": {"name": code.name, "sha256": code.sha256, **code.definition()},
