@@ -155,10 +155,54 @@ def diagrams(
     return [values[root] for root in roots]
 
 
+def window_variables(manager: Any, window: Sequence[int]) -> Vector:
+    """One new variable for every bit of a window, in its order.
+
+    Raises:
+        LiftError: two bits share a net or one is constant.
+    """
+    if len(set(window)) < len(window) or not all(net > TRUE for net in window):
+        raise LiftError("two window bits share a net or one is constant; the cut is no cut")
+    names = [f"w{j}" for j in range(len(window))]
+    manager.declare(*names)
+    return [manager.var(name) for name in names]
+
+
+def compare_weight(
+    manager: Any, bits: Vector, own: Vector, got: Vector, code: LiftCode, row: int
+) -> tuple[int, int, int] | None:
+    """Compare one weight with the code.
+
+    Args:
+        manager: of all diagrams.
+        bits: the variables of the window.
+        own: those of them that are its group's D + V.
+        got: the weight's 12 bits.
+        code: says what they must be.
+        row: index of the weight in its group.
+
+    Returns:
+        ``(window, expected, got)`` where they differ, the window of all `bits`; or None.
+    """
+    want = specified_weight(manager, own, code, row)
+    wrong = [manager.apply("xor", a, b) for a, b in zip(want, got, strict=True)]
+    bad = next((difference for difference in wrong if difference != manager.false), None)
+    if bad is None:
+        return None
+    chosen = dict.fromkeys(manager.vars, False) | manager.pick(bad)
+
+    def value(vector: Vector) -> int:
+        return sum((manager.let(chosen, bit) == manager.true) << n for n, bit in enumerate(vector))
+
+    found = value(got)
+    signed = found - (found >> ACC_WIDTH - 1 << ACC_WIDTH)
+    return value(bits), specified_value(value(own), code, row), signed
+
+
 def prove_weight(
     netlist: Netlist, window: Sequence[int], outputs: Sequence[int], code: LiftCode, row: int
 ) -> tuple[tuple[int, int, int] | None, int]:
-    """Compare one weight with the code.
+    """Compare one weight of a pipeline with the code.
 
     Args:
         netlist: holds the rest.
@@ -171,24 +215,10 @@ def prove_weight(
         ``(window, expected, got)`` where they differ, or None; and the diagrams' nodes at the end.
     """
     manager = make_manager()
-    names = [f"w{j}" for j in range(len(window))]
-    manager.declare(*names)
-    bits = [manager.var(name) for name in names]
+    bits = window_variables(manager, window)
     leaves = dict(zip(window, bits, strict=True))
-    if len(leaves) < len(window) or not all(net > TRUE for net in window):
-        raise LiftError("two window bits share a net or one is constant; the cut is no cut")
-    want = specified_weight(manager, bits, code, row)
     got = diagrams(manager, netlist, outputs, leaves, through_registers=True)
-    nodes = len(manager)
-    wrong = [manager.apply("xor", a, b) for a, b in zip(want, got, strict=True)]
-    bad = next((difference for difference in wrong if difference != manager.false), None)
-    if bad is None:
-        return None, nodes
-    chosen = dict.fromkeys(manager.vars, False) | manager.pick(bad)
-    at = sum(1 << j for j, name in enumerate(names) if chosen[name])
-    found = sum(1 << n for n, bit in enumerate(got) if manager.let(chosen, bit) == manager.true)
-    signed = found - (found >> ACC_WIDTH - 1 << ACC_WIDTH)
-    return (at, specified_value(at, code, row), signed), nodes
+    return compare_weight(manager, bits, bits, got, code, row), len(manager)
 
 
 def prove_projection(

@@ -15,7 +15,7 @@ from algo.errors import LiftError
 from hw.formal_arithmetic import prove_projection
 from hw.formal_chain import FormalChain
 from hw.formal_gearbox import FormalGearbox
-from hw.formal_structure import NotAChain, check_chain, paths_within_a_cycle, projection_nets
+from hw.formal_structure import check_chain, part_nets, paths_within_a_cycle
 from hw.formal_window import FormalWindow
 from hw.geometry import Geometry
 from hw.induction import prove_by_induction
