@@ -81,7 +81,7 @@ def specified_weight(manager: Any, bits: Sequence[Diagram], code: LiftCode, row:
     total = [manager.false] * ACC_WIDTH
     for positive, tap in features:
         if tap:
-            total = _add(manager, total, _choose(manager, positive, tap, -tap))
+            total = add(manager, total, _choose(manager, positive, tap, -tap))
     return total
 
 
@@ -104,7 +104,7 @@ def _choose(manager: Any, condition: Diagram, high: int, low: int) -> Vector:
     return [constant[high >> n & 1, low >> n & 1] for n in range(ACC_WIDTH)]
 
 
-def _add(manager: Any, left: Vector, right: Vector) -> Vector:
+def add(manager: Any, left: Vector, right: Vector) -> Vector:
     carry, out = manager.false, []
     for a, b in zip(left, right, strict=True):
         either = manager.apply("xor", a, b)
@@ -123,9 +123,11 @@ def diagrams(
     """Diagrams of `roots` over `leaves`; every path must end in a leaf.
 
     Raises:
-        LiftError: something else is reached, such as an input that should not matter.
+        LiftError: something else is reached, such as an input that should not matter, or a net
+            depends on itself.
     """
     values: dict[int, Diagram] = {FALSE: manager.false, TRUE: manager.true, **leaves}
+    opened: set[int] = set()
     pending = list(roots)
     while pending:
         net = pending[-1]
@@ -144,6 +146,9 @@ def diagrams(
             raise LiftError(f"{netlist.name_of(net)} decides an output and is no bit of the window")
         missing = [source for source in sources if source not in values]
         if missing:
+            if net in opened:
+                raise LiftError(f"{netlist.name_of(net)} decides an output and depends on itself")
+            opened.add(net)
             pending += missing
             continue
         pending.pop()

@@ -4,6 +4,8 @@ from amaranth.hdl import Assert, C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
+from hw.formal_stream import assert_stable
+
 
 class FormalShared(wiring.Component):  # type: ignore[misc]
     """The machine that `hw.formal_steps` describes, with labels for data, and what it owes.
@@ -100,7 +102,7 @@ class FormalShared(wiring.Component):  # type: ignore[misc]
             m.d.comb += [Assert(total == went), Assert(came != went)]
         with m.If(self.o_ready):
             m.d.comb += [Assert(Cat(moves).all()), Assert(ready | issued)]
-        self._assert_stable(m, complete, total)
+        assert_stable(m, complete, self.o_ready, total)
 
         # what ties the labels to each other: steps by the number of those issued before
         issues = Signal(range(self.beats * cycles))
@@ -138,11 +140,6 @@ class FormalShared(wiring.Component):  # type: ignore[misc]
     def _label(self, beat: Value, step: Value) -> Value:
         """Steps before this one, modulo those of all beats that have a number."""
         return beat[: (self.beats - 1).bit_length()] * self.cycles + step
-
-    def _assert_stable(self, m: Module, valid: Value, payload: Value) -> None:
-        from hw.formal_stream import assert_stable
-
-        assert_stable(m, valid, self.o_ready, payload)
 
 
 def _after(label: Value, steps: Value | int, modulus: int) -> Value:
