@@ -39,7 +39,7 @@ from hw.formal_arithmetic import (
 from hw.formal_control import Control, OtherMachine
 from hw.formal_structure import StreamNets, part_nets
 from hw.geometry import Geometry
-from hw.netlist import FALSE, TRUE, Netlist
+from hw.netlist import Netlist
 from hw.output import ACC_WIDTH
 from hw.terms import adder_ranks
 
@@ -83,11 +83,14 @@ def stepped_nets(netlist: Netlist, geometry: Geometry, part: str) -> SteppedNets
     def named(name: str) -> tuple[int, ...]:
         return netlist.signal(f"{part}.{name}")
 
+    def held(name: str) -> tuple[int, ...]:  # bits that nothing reads are none
+        return tuple(sorted({q for q in named(name) if q in netlist.registers}))
+
     code, cycles = geometry.code, geometry.architecture.cycles
     stages = range(1 + adder_ranks(code, geometry.architecture))
     places = [f"{lane}_{i}" for lane in range(geometry.lanes) for i in range(code.group)]
     parities = [f"parities_{place}" for place in places if code.parities]
-    features = {q for name in ("window", *parities) for q in named(name)}
+    features = {q for name in ("window", *parities) for q in held(name)}
     return SteppedNets(
         part_nets(netlist, part),
         named("busy")[0],
@@ -95,9 +98,9 @@ def stepped_nets(netlist: Netlist, geometry: Geometry, part: str) -> SteppedNets
         named("step"),
         tuple(named(f"valid_{s}")[0] for s in stages),
         tuple(named(f"last_{s}")[0] for s in stages),
-        tuple(sorted(features - {FALSE, TRUE})),
-        tuple(named(f"so_far_{place}") for place in places),
-        tuple(named(f"total_{place}") for place in places),
+        tuple(sorted(features)),
+        tuple(held(f"so_far_{place}") for place in places),
+        tuple(held(f"total_{place}") for place in places),
         cycles,
     )
 
@@ -208,30 +211,35 @@ def _check_sum(
     netlist: Netlist, nets: SteppedNets, so_far: tuple[int, ...], total: tuple[int, ...]
 ) -> set[int]:
     """Check one weight's two registers; returns the last stage's that they add."""
-    held = sorted({*so_far} - {FALSE, TRUE})
-    ends = sorted({*total} - {FALSE, TRUE})
-    known = {*nets.control, *held, *ends}
-    inputs = [netlist.registers[q].d for q in (*held, *ends) if q in netlist.registers]
-    parts = sorted(netlist.sources(inputs, known.__contains__) - known)
+    parts = _added(netlist, nets, so_far, total)
     data: list[int] = []
-    for n in range(max(len(held), len(parts))):  # operands interleaved: small adders
-        data += [*held[n : n + 1], *parts[n : n + 1]]
-    control = Control(netlist, [*nets.control, *data, *ends])
+    for n in range(max(len(so_far), len(parts))):  # operands interleaved: small adders
+        data += [*so_far[n : n + 1], *parts[n : n + 1]]
+    control = Control(netlist, [*nets.control, *data, *total])
     reference = Reference(control, nets)
     ite = control.manager.ite
-    for q in held:
+    for q in so_far:
         what = netlist.name_of(q)
         after = control.after(q, what)
         sum_ = _in_mode(control, after, reference.modes["add"], data, what)
         kept = ite(reference.adds, sum_, control.leaves[q])
         control.check_register(q, reference.running & ~reference.completes & kept, 0, what)
-    for q in ends:
+    for q in total:
         what = netlist.name_of(q)
         after = control.after(q, what)
         sum_ = _in_mode(control, after, reference.modes["end"], data, what)
         if after != ite(reference.completes, sum_, control.leaves[q]):
             raise OtherMachine(f"{what} is not replaced where a beat is complete, else kept")
     return set(parts)
+
+
+def _added(
+    netlist: Netlist, nets: SteppedNets, so_far: tuple[int, ...], total: tuple[int, ...]
+) -> list[int]:
+    """The last stage's registers that one weight adds to its sum so far."""
+    known = {*nets.control, *so_far, *total}
+    inputs = [netlist.registers[q].d for q in (*so_far, *total)]
+    return sorted(netlist.sources(inputs, known.__contains__) - known)
 
 
 def _check_stages(
@@ -303,11 +311,9 @@ def _prove_weight(
     payload = dict(zip(nets.ports.i_payload, bits, strict=True))
     features = dict.fromkeys(nets.features, manager.false)
     features = _next(manager, netlist, nets.features, modes["load"], {**payload, **features})
-    so_far = {q: manager.false for q in nets.so_far[n] if q > TRUE}
-    ends = {q: manager.false for q in nets.totals[n] if q > TRUE}
-    known = {*nets.control, *so_far, *ends}
-    inputs = [netlist.registers[q].d for q in (*so_far, *ends)]
-    parts = sorted(netlist.sources(inputs, known.__contains__) - known)
+    so_far = dict.fromkeys(nets.so_far[n], manager.false)
+    ends = dict.fromkeys(nets.totals[n], manager.false)
+    parts = _added(netlist, nets, nets.so_far[n], nets.totals[n])
     for s in range(nets.cycles):
         step = {q: _constant(manager, s >> k & 1) for k, q in enumerate(nets.step)}
         values = diagrams(manager, netlist, parts, {**features, **step}, through_registers=True)
