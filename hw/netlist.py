@@ -25,7 +25,7 @@ MAPPING = (
     "opt -nosdff",
     "dfflegalize -cell $_DFFE_PP_ 01",
     "aigmap",
-    "setundef -anyseq",
+    "setundef -undriven -anyseq",  # an address that memory has no place for reads anything
     "opt_clean",
 )
 

@@ -98,8 +98,18 @@ def prove_decoder(
     """
     step("netlist")
     netlist = map_verilog(verilog, top)
+    return attempt_all(_attempts(geometry, netlist, verilog, top), step)
+
+
+Outcome = tuple[str, int, str]  # outcome, nodes, detail
+
+
+def attempt_all(
+    attempts: Iterator[tuple[str, str, Callable[[], Outcome]]], step: Callable[[str], None]
+) -> list[Proof]:
+    """Try claims, each with its method, one after the other, and time them."""
     proofs = []
-    for claim, method, attempt in _attempts(geometry, netlist, verilog, top):
+    for claim, method, attempt in attempts:
         step(claim)
         started = time.perf_counter()
         outcome, nodes, detail = attempt()
@@ -108,18 +118,15 @@ def prove_decoder(
     return proofs
 
 
-_Outcome = tuple[str, int, str]  # outcome, nodes, detail
-
-
 def _attempts(
     geometry: Geometry, netlist: Netlist, verilog: str, top: str
-) -> Iterator[tuple[str, str, Callable[[], _Outcome]]]:
+) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
     shared = geometry.architecture.kind == "shared"
     yield "sums", "BDD", lambda: (_stepped_sums if shared else _sums)(netlist, geometry)
     yield "pipeline", "structure, BDD", lambda: _pipeline(netlist, geometry)
     if shared:
         steps = FormalShared(geometry.architecture.cycles, _ranks(geometry))
-        yield "steps", "induction", lambda: _induction(steps)
+        yield "steps", "induction", lambda: by_induction(steps)
     chains = [] if shared else [_stages(geometry)]
     chains += [geometry.output.stages] if geometry.output.stages else []
     if chains:
@@ -127,20 +134,20 @@ def _attempts(
     if geometry.queued:
         credit = FormalCredit(geometry)
         here = (verilog, f"{top}.projection")
-        yield "queue", "induction", lambda: _induction(credit, credit.probes, here, credit.cuts)
+        yield "queue", "induction", lambda: by_induction(credit, credit.probes, here, credit.cuts)
     if geometry.output != SUMS:
         yield "output", "BDD", lambda: _output(netlist, geometry)
     gearbox = FormalGearbox(geometry)
     text = (verilog, f"{top}.gearbox")
-    yield "gearbox", "induction", lambda: _induction(gearbox, gearbox.probes, text)
+    yield "gearbox", "induction", lambda: by_induction(gearbox, gearbox.probes, text)
     if geometry.code.overlap:
         window = FormalWindow(geometry)
         there = (verilog, f"{top}.window")
-        yield "window", "induction", lambda: _induction(window, window.probes, there)
+        yield "window", "induction", lambda: by_induction(window, window.probes, there)
     if "last" in netlist.outputs:
         yield "last", "structure, BDD", lambda: _last(netlist, geometry)
     yield "wiring", "structure", lambda: _wiring(netlist, geometry)
-    yield "paths", "structure", lambda: _paths(netlist)
+    yield "paths", "structure", lambda: paths_outcome(netlist)
 
 
 def _stages(geometry: Geometry) -> int:
@@ -152,7 +159,7 @@ def _ranks(geometry: Geometry) -> int:
     return 1 + adder_ranks(geometry.code, geometry.architecture)
 
 
-def _sums(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _sums(netlist: Netlist, geometry: Geometry) -> Outcome:
     core = core_name(geometry)
     refutation, nodes = prove_projection(
         netlist,
@@ -166,7 +173,7 @@ def _sums(netlist: Netlist, geometry: Geometry) -> _Outcome:
     return "proved", nodes, _windows(geometry)
 
 
-def _stepped_sums(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _stepped_sums(netlist: Netlist, geometry: Geometry) -> Outcome:
     nets = stepped_nets(netlist, geometry, core_name(geometry))
     try:
         refutation, nodes = prove_steps(netlist, nets, geometry)
@@ -181,7 +188,7 @@ def _windows(geometry: Geometry) -> str:
     return f"{geometry.lanes * geometry.code.group} weights, all 2^{geometry.window_bits} windows"
 
 
-def _pipeline(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _pipeline(netlist: Netlist, geometry: Geometry) -> Outcome:
     core = core_name(geometry)
     try:
         if geometry.architecture.kind == "shared":
@@ -199,22 +206,23 @@ def _pipeline(netlist: Netlist, geometry: Geometry) -> _Outcome:
     return "proved", 0, f"{stages} stages" + (f", then {finish}" if finish else "")
 
 
-def _chains(lengths: list[int]) -> _Outcome:
+def _chains(lengths: list[int]) -> Outcome:
     """The first attempt that is not proved, or the last."""
     found = "proved", 0, ""
     for stages in dict.fromkeys(lengths):
-        found = _induction(FormalChain(stages))
+        found = by_induction(FormalChain(stages))
         if found[0] != "proved":
             break
     return found
 
 
-def _induction(
+def by_induction(
     harness: object,
     probes: object = None,
     verilog: object = None,
     cuts: object = (),
-) -> _Outcome:
+) -> Outcome:
+    """What `prove_by_induction` finds, in words."""
     found = prove_by_induction(harness, probes, verilog, cuts=cuts)  # type: ignore[arg-type]
     detail = {
         "proved": f"k = {found.depth}, any number of cycles",
@@ -224,7 +232,7 @@ def _induction(
     return found.outcome, 0, detail[found.outcome]
 
 
-def _output(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _output(netlist: Netlist, geometry: Geometry) -> Outcome:
     finish, scale = finish_name(geometry), geometry.output.scale
     sums = netlist.signal(f"{finish}.i__payload" if finish else "projection.o__payload")
     factors = netlist.signal(f"{finish}.scale__payload") if scale else ()
@@ -242,7 +250,7 @@ def _output(netlist: Netlist, geometry: Geometry) -> _Outcome:
     return "bounded", nodes, f"{detail}, all multipliers of {bits} bits times a power of two"
 
 
-def _last(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _last(netlist: Netlist, geometry: Geometry) -> Outcome:
     try:
         check_last(netlist, geometry)
     except OtherMachine as difference:
@@ -250,14 +258,15 @@ def _last(netlist: Netlist, geometry: Geometry) -> _Outcome:
     return "proved", 0, f"every {geometry.beats_out} beats"
 
 
-def _wiring(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _wiring(netlist: Netlist, geometry: Geometry) -> Outcome:
     try:
         return "proved", 0, check_wiring(netlist, geometry)
     except OtherMachine as difference:
         return "refuted", 0, str(difference)
 
 
-def _paths(netlist: Netlist) -> _Outcome:
+def paths_outcome(netlist: Netlist) -> Outcome:
+    """What `paths_within_a_cycle` finds, in words."""
     try:
         broken = paths_within_a_cycle(netlist)
     except CombinationalLoop as loop:

@@ -12,9 +12,10 @@ from liftquant.console import out, print_json, progress
 if TYPE_CHECKING:
     from algo.code import LiftCode
     from hw.geometry import Geometry
+    from liftquant.rtl_prove_loadable import Loadable
 
-    # a decoder's geometry, its Verilog, and the name of its module
-    Subject = tuple[Geometry, str, str]
+    # what a decoder is, its Verilog, and the name of its module
+    Subject = tuple[Geometry | Loadable, str, str]
 
 
 def prove(
@@ -49,12 +50,16 @@ def prove(
     """
     from algo.errors import LiftError
     from algo.files import write_json
+    from liftquant.rtl_prove_loadable import is_loadable
 
-    if sum([bool(code), every, exported is not None]) != 1:
+    chosen = [bool(code), every, exported is not None]
+    if exported and is_loadable(exported):
+        chosen = [not code or not every]  # of those that it can load
+    if sum(chosen) != 1:
         raise LiftError("name the codes to prove, or give --all, or --exported FILE.v")
     found: list[dict[str, Any]] = []
     subjects = (
-        [_read_export(exported)]
+        [_read_export(exported, code or [], weights)]
         if exported
         else _subjects(code or [], weights, lanes, architecture, width, scale)
     )
@@ -98,16 +103,20 @@ def _subjects(
     return [(geometry, "", TOP) for geometry in geometries]
 
 
-def _read_export(path: Path) -> "Subject":
+def _read_export(path: Path, names: list[str], weights: int) -> "Subject":
     from algo.code import LiftCode
     from algo.errors import LiftError
     from algo.files import read_json
     from hw.architecture import parse_architecture
     from hw.geometry import Geometry
     from hw.output import Output, Scale
+    from liftquant.rtl_prove_loadable import read_loadable
 
     sidecar = read_json(path.with_suffix(".json"))
     try:
+        if "capacity" in sidecar:
+            loadable = read_loadable(sidecar, names, weights)
+            return loadable, path.read_text(encoding="utf-8"), str(sidecar["module"])
         code = LiftCode.from_definition(sidecar["code"], str(path.with_suffix(".json")))
         scale = sidecar["scale"] and Scale(
             *(sidecar["scale"][key] for key in ("axis", "multiplier_bits", "shift"))
@@ -132,19 +141,18 @@ def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
     import time
 
     from hw.prove import decoder_verilog, prove_decoder
+    from liftquant.rtl_prove_loadable import Loadable
 
-    geometry, verilog, top = subject
+    what, verilog, top = subject
     started = time.perf_counter()
-    verilog = verilog or decoder_verilog(geometry)
-    proofs = prove_decoder(geometry, verilog, step, top)
+    if isinstance(what, Loadable):
+        proofs = what.prove(verilog, top, step)
+    else:
+        verilog = verilog or decoder_verilog(what)
+        proofs = prove_decoder(what, verilog, step, top)
     outcomes = {proof.outcome for proof in proofs}
     return {
-        "code": geometry.code.name,
-        "code_sha256": geometry.code.sha256,
-        "groups": geometry.groups,
-        "lanes": geometry.lanes,
-        "architecture": str(geometry.architecture),
-        "output": asdict(geometry.output),
+        **(what.describe() if isinstance(what, Loadable) else _describe(what)),
         "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(),
         "outcome": next(o for o in ("refuted", "bounded", "proved") if o in outcomes),
         "seconds": time.perf_counter() - started,
@@ -152,10 +160,23 @@ def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
     }
 
 
+def _describe(geometry: "Geometry") -> dict[str, Any]:
+    return {
+        "code": geometry.code.name,
+        "code_sha256": geometry.code.sha256,
+        "groups": geometry.groups,
+        "lanes": geometry.lanes,
+        "architecture": str(geometry.architecture),
+        "output": asdict(geometry.output),
+    }
+
+
 def _show(found: list[dict[str, Any]]) -> None:
     """One line a decoder, then what the columns mean and what went wrong."""
     from hw.prove import CLAIMS
+    from hw.prove_loadable import LOADABLE_CLAIMS
 
+    claims = CLAIMS | LOADABLE_CLAIMS
     methods = {p["claim"]: p["method"] for decoder in found for p in decoder["proofs"]}
     table = Table(title="seconds by proof", title_justify="left")
     table.add_column("code", no_wrap=True)
@@ -166,13 +187,13 @@ def _show(found: list[dict[str, Any]]) -> None:
         proofs = {proof["claim"]: proof for proof in decoder["proofs"]}
         cells = [f"{proofs[c]['seconds']:.2f}" if c in proofs else "" for c in methods]
         table.add_row(
-            decoder["code"], f"{decoder['groups']:,}", str(decoder["lanes"]),
+            decoder["code"], str(decoder.get("groups", "")), str(decoder.get("lanes", "")),
             f"{sum(p['nodes'] for p in decoder['proofs']):,}", *cells, f"{decoder['seconds']:.2f}",
             decoder["outcome"],
         )  # fmt: skip
     out.print(table)
     for claim, method in methods.items():
-        out.print(f"{claim}: {CLAIMS[claim]} ({method})")
+        out.print(f"{claim}: {claims[claim]} ({method})")
     for decoder in found:
         for proof in decoder["proofs"]:
             if proof["outcome"] != "proved":
