@@ -128,9 +128,7 @@ class FormalBuffer(wiring.Component):  # type: ignore[misc]
         m.d.comb += [
             Assert(dut.idle == idle),
             Assert(dut.o.valid == (~idle & (start + window <= inside))),
-            Assert(
-                idle | dut.i.ready | dut.o.valid | ((self.sent == total) & ~self.wrapped)
-            ),
+            Assert(idle | dut.i.ready | dut.o.valid | ((self.sent == total) & ~self.wrapped)),
             Assert(~(idle & self.hold & dut.i.ready)),
             Assert(~(dut.i.ready & (total == 0))),
         ]

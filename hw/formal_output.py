@@ -13,7 +13,6 @@ from hw.formal_arithmetic import Diagram, Vector, add, diagrams, make_manager
 from hw.netlist import FALSE, TRUE, Netlist
 from hw.output import ACC_WIDTH, Output
 
-
 WHOLE_MULTIPLIERS = 16  # diagrams of a product are feasible up to as many bits
 _PART = 12
 
@@ -44,9 +43,7 @@ class WrongWeight:
         )
 
 
-def specified_output(
-    manager: Any, total: Vector, factor: Vector, output: Output
-) -> Vector:
+def specified_output(manager: Any, total: Vector, factor: Vector, output: Output) -> Vector:
     """The bits of a weight by the contract, from the 12 bits of its sum and its multiplier's."""
     if output.scale is None:
         return _saturated(manager, total, output.width)
@@ -182,7 +179,7 @@ def _compare(
 
     def value(vector: list[Diagram], signed: bool) -> int:
         bits = [manager.let(chosen, bit) == manager.true for bit in vector]
-        number = sum(bit << n for n, bit in enumerate(bits))
+        number: int = sum(bit << n for n, bit in enumerate(bits))
         return number - (bits[-1] << len(bits)) if signed else number
 
     sum_ = value(values[0], True)

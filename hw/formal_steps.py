@@ -120,7 +120,8 @@ class Reference:
         self.running = ~of(nets.ports.reset)
         self.closes = control.number(nets.step, nets.cycles - 1)
         self.free = ~self.lasts[-1] | ~self.complete | self.ready
-        move, self.moves = self.free, []
+        move = self.free
+        self.moves: list[Diagram] = []
         for valid in reversed(self.valids):
             move = ~valid | move
             self.moves.insert(0, move)

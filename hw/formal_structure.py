@@ -71,9 +71,7 @@ def check_chain(netlist: Netlist, ports: StreamNets) -> int:
     valids = valid_chain(netlist, ports)
     if stages and len(stages) != len(valids):  # sums that are all zero need no registers
         raise OtherMachine(f"{len(stages)} stages of data, but {len(valids)} of valid bits")
-    control = Control(
-        netlist, [ports.o_ready, *reversed(valids), *ports.i_valids, ports.reset]
-    )
+    control = Control(netlist, [ports.o_ready, *reversed(valids), *ports.i_valids, ports.reset])
     own, *others = (control.of(net, "the input's valid") for net in ports.i_valids)
     joined = control.manager.true
     for other in others:

@@ -87,9 +87,7 @@ def _attempts(
     yield "paths", "structure", lambda: paths_outcome(netlist)
 
 
-def _loaded(
-    netlist: Netlist, capacity: Capacity, codes: Sequence[tuple[LiftCode, int]]
-) -> Outcome:
+def _loaded(netlist: Netlist, capacity: Capacity, codes: Sequence[tuple[LiftCode, int]]) -> Outcome:
     nodes = 0
     try:
         nets = loadable_nets(netlist, capacity)

@@ -139,9 +139,7 @@ def test_long_multipliers_are_proved_piece_by_piece(monkeypatch):
     monkeypatch.setattr(formal_output, "_PART", 2)
     output = Output(8, Scale("in", 5, 9))
     assert proved(Requantise(geometry_of(output), output.scale), output)[0] is None
-    high = broken(
-        requantise_module, "Requantise", "magnitude * factor", "magnitude * factor[:4]"
-    )
+    high = broken(requantise_module, "Requantise", "magnitude * factor", "magnitude * factor[:4]")
     wrong, _, _ = proved(high(geometry_of(output), output.scale), output)
     assert wrong is not None
     assert wrong.multiplier >= 16

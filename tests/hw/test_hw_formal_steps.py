@@ -47,9 +47,11 @@ def test_projections_in_steps_are_proved(shape, lanes, architecture, stages):
     [
         ("m.d.sync += [so_far.eq(0), total.eq(added)]", "m.d.sync += total.eq(added)", "so_far"),
         ("with m.If(steps.adds):", "with m.If(steps.moves[-1]):", "so_far"),
-        ("with m.If(steps.completes):", "with m.If(steps.adds):", "is not replaced where a beat is complete"),
+        ("with m.If(steps.completes):", "with m.If(steps.adds):",
+         "is not replaced where a beat is complete"),
         ("with m.Elif(issued):", "with m.Elif(self.i.ready):", "is not loaded where a beat"),
-        ("held.eq(valid), closing.eq(last)", "held.eq(valid), closing.eq(last & self.i.valid)", "last bit"),
+        ("held.eq(valid), closing.eq(last)",
+         "held.eq(valid), closing.eq(last & self.i.valid)", "last bit"),
         ("step.eq(Mux(closes, 0, step + 1))", "step.eq(step + 1)", "of step is not what"),
         ("with m.If(self.i.ready):", "with m.If(issued):", "busy is not what"),
         ("self.i.ready.eq(~busy | (closes & moves[0]))", "self.i.ready.eq(~busy)", "busy"),

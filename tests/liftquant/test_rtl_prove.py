@@ -86,6 +86,32 @@ def test_the_decoder_asked_for_is_the_one_proved(capsys: pytest.CaptureFixture[s
     ]  # fmt: skip
 
 
+def test_a_loadable_decoder_is_proved_as_exported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sizes = ("--lifted", 2, "--group", 1, "--window", 8)
+    assert answer(capsys, "export-loadable", tmp_path, *sizes)[0] == 0
+    file = tmp_path / "liftquant_loadable.v"
+    status, out, err = answer(capsys, "prove", "--exported", file, "LQ-2/1+6", "--json")
+    assert status == 0, err
+    (decoder,) = json.loads(out)["decoders"]
+    assert decoder["outcome"] == "proved"
+    assert [c["code"] for c in decoder["codes"]] == ["LQ-2/1+6"]
+    assert {p["claim"] for p in decoder["proofs"]} == {
+        "loaded", "load", "rows", "parts", "chain", "buffer", "paths",
+    }  # fmt: skip
+
+    verilog = file.read_text()
+    text, count = re.subn(r"bus__payload\[7:0\];", "bus__payload[8:1];", verilog)
+    assert count > 0
+    file.write_text(text)
+    status, out, _ = answer(capsys, "prove", "--exported", file)  # every code that fits
+    assert (status, "load refuted: bit 0 of address 0x1000 is not replaced" in out) == (1, True)
+
+    status, _, err = answer(capsys, "prove", "--exported", file, "LQ-16/8")
+    assert (status, "the decoder was built for 2" in " ".join(err.split())) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
