@@ -59,7 +59,10 @@ def loadable_nets(netlist: Netlist, capacity: Capacity) -> LoadableNets:
         OtherMachine: the pipeline's valid bits are no chain.
     """
     places = {at: netlist.signal(f"register_{at}") for at in _NUMBERS}
-    places[LAST_ROW] = netlist.signal("last_row")
+    row: tuple[int, ...] = ()
+    if capacity.group > 1:  # a single row needs no number
+        places[LAST_ROW] = netlist.signal("last_row")
+        row = netlist.signal("row")
     places |= {SHIFTS + i: netlist.signal(f"shift_{i}") for i in range(capacity.group)}
     places |= {MASKS + p: netlist.signal(f"mask_{p}") for p in range(capacity.parities)}
     columns = [*range(capacity.window), *(PARITY_COLUMN + p for p in range(capacity.parities))]
@@ -67,7 +70,6 @@ def loadable_nets(netlist: Netlist, capacity: Capacity) -> LoadableNets:
         cells = netlist.signal(f"taps[{i}]")
         for n, column in enumerate(columns):
             places[TAPS + ROW * i + column] = cells[n * _TAP : (n + 1) * _TAP]
-    row = netlist.signal("row")
     held = [q for at, nets in places.items() if at >= MASKS for q in nets]
     (valid,), (ready,) = (netlist.signal(f"buffer.o__{w}") for w in ("valid", "ready"))
     chain = StreamNets(
@@ -124,7 +126,7 @@ def check_rows(netlist: Netlist, nets: LoadableNets) -> None:
     Raises:
         OtherMachine: the register or signal that differs is named.
     """
-    last, chain = nets.places[LAST_ROW], nets.chain
+    last, chain = nets.places.get(LAST_ROW, ()), nets.chain
     pairs = [q for pair in zip(nets.row, last, strict=True) for q in pair]
     ends = [chain.o_ready, *reversed(nets.valids), *chain.i_valids, *pairs, chain.reset]
     control = Control(netlist, ends)

@@ -38,6 +38,16 @@ def test_registers_rows_and_sums_are_proved():
         assert nodes > 0
 
 
+def test_a_decoder_of_one_row_has_no_number_of_it():
+    capacity = Capacity(2, 1, 3)
+    netlist, nets = mapped(capacity)
+    assert nets.row == ()
+    check_load(netlist, nets)
+    check_rows(netlist, nets)
+    code = random_code(2, 1, 1)
+    assert prove_loaded(netlist, nets, capacity, code, 3)[0] is None
+
+
 def test_one_bit_of_a_tap_is_found(monkeypatch):
     netlist, nets = mapped()
     code = random_code(2, 1, 2, 1)
