@@ -1,4 +1,4 @@
-"""What a netlist's wiring shows of a projection in steps, and its sums, step after step.
+"""What a netlist's wiring shows of a projection in steps.
 
 The machine, n stages of tables and adders, C steps a beat::
 
@@ -19,28 +19,18 @@ The machine, n stages of tables and adders, C steps a beat::
 
 with ``complete`` and ``g(total)`` at its output. That such a machine adds each beat's steps, all of
 them and in order, and loses, doubles and reorders nothing is proved by induction
-(`hw.formal_shared`). So a beat's sums are what `prove_steps` computes: the features loaded, the
-functions above applied step after step, registers of the stages read as wires.
+(`hw.formal_shared`). So a beat's sums are what `hw.formal_step_sums` computes.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from hw.formal_arithmetic import (
-    Diagram,
-    Refutation,
-    Vector,
-    compare_weight,
-    diagrams,
-    make_manager,
-    window_variables,
-)
+from hw.formal_arithmetic import Diagram
 from hw.formal_control import Control, OtherMachine
 from hw.formal_structure import StreamNets, part_nets
 from hw.geometry import Geometry
 from hw.netlist import Netlist
-from hw.output import ACC_WIDTH
 from hw.terms import adder_ranks
 
 
@@ -212,7 +202,7 @@ def _check_sum(
     netlist: Netlist, nets: SteppedNets, so_far: tuple[int, ...], total: tuple[int, ...]
 ) -> set[int]:
     """Check one weight's two registers; returns the last stage's that they add."""
-    parts = _added(netlist, nets, so_far, total)
+    parts = added_registers(netlist, nets, so_far, total)
     data: list[int] = []
     for n in range(max(len(so_far), len(parts))):  # operands interleaved: small adders
         data += [*so_far[n : n + 1], *parts[n : n + 1]]
@@ -234,7 +224,7 @@ def _check_sum(
     return set(parts)
 
 
-def _added(
+def added_registers(
     netlist: Netlist, nets: SteppedNets, so_far: tuple[int, ...], total: tuple[int, ...]
 ) -> list[int]:
     """The last stage's registers that one weight adds to its sum so far."""
@@ -273,80 +263,3 @@ def _in_mode(
         net = int(min(stray)[1:])
         raise OtherMachine(f"{what} depends on {control.netlist.name_of(net)}")
     return reduced
-
-
-def prove_steps(
-    netlist: Netlist, nets: SteppedNets, geometry: Geometry
-) -> tuple[Refutation | None, int]:
-    """Compare every weight of a beat with the code, for every window, step after step.
-
-    Returns:
-        The first weight that is wrong for some window, or None; and the nodes of all diagrams.
-
-    Raises:
-        OtherMachine: the registers do not take what the machine above would.
-    """
-    modes = Reference(Control(netlist, nets.control), nets).modes
-    total = 0
-    for n in range(len(nets.totals)):
-        lane, row = divmod(n, geometry.code.group)
-        found, nodes = _prove_weight(netlist, nets, geometry, modes, n)
-        total += nodes
-        if found is not None:
-            window, expected, got = found
-            return Refutation(lane, row, window, expected, got), total
-    return None, total
-
-
-def _prove_weight(
-    netlist: Netlist,
-    nets: SteppedNets,
-    geometry: Geometry,
-    modes: dict[str, dict[int, bool]],
-    n: int,
-) -> tuple[tuple[int, int, int] | None, int]:
-    code = geometry.code
-    lane, row = divmod(n, code.group)
-    manager = make_manager()
-    bits = window_variables(manager, nets.ports.i_payload)
-    payload = dict(zip(nets.ports.i_payload, bits, strict=True))
-    features = dict.fromkeys(nets.features, manager.false)
-    features = _next(manager, netlist, nets.features, modes["load"], {**payload, **features})
-    so_far = dict.fromkeys(nets.so_far[n], manager.false)
-    ends = dict.fromkeys(nets.totals[n], manager.false)
-    parts = _added(netlist, nets, nets.so_far[n], nets.totals[n])
-    for s in range(nets.cycles):
-        step = {q: _constant(manager, s >> k & 1) for k, q in enumerate(nets.step)}
-        values = diagrams(manager, netlist, parts, {**features, **step}, through_registers=True)
-        data = {**ends, **so_far, **dict(zip(parts, values, strict=True))}
-        if s < nets.cycles - 1:
-            so_far = _next(manager, netlist, list(so_far), modes["add"], data)
-            features = _next(manager, netlist, nets.features, modes["shift"], payload | features)
-        else:
-            ends = _next(manager, netlist, list(ends), modes["end"], data)
-    outputs = nets.ports.o_payload[n * ACC_WIDTH : (n + 1) * ACC_WIDTH]
-    got: Vector = diagrams(manager, netlist, outputs, ends)
-    start = lane * code.lifted
-    own = bits[start : start + code.lifted + code.overlap]
-    return compare_weight(manager, bits, own, got, code, row), len(manager)
-
-
-def _next(
-    manager: Any,
-    netlist: Netlist,
-    registers: Any,
-    mode: dict[int, bool],
-    data: dict[int, Diagram],
-) -> dict[int, Diagram]:
-    """What registers hold after an edge at which the control has the values of `mode`."""
-    leaves = {**{net: _constant(manager, value) for net, value in mode.items()}, **data}
-    enables = [netlist.registers[q].enable for q in registers]
-    for q, enabled in zip(registers, diagrams(manager, netlist, enables, leaves), strict=True):
-        if enabled != manager.true:
-            raise OtherMachine(f"{netlist.name_of(q)} stays where it should move")
-    inputs = [netlist.registers[q].d for q in registers]
-    return dict(zip(registers, diagrams(manager, netlist, inputs, leaves), strict=True))
-
-
-def _constant(manager: Any, value: int | bool) -> Diagram:
-    return manager.true if value else manager.false

@@ -16,7 +16,8 @@ from hw.formal_credit import FormalCredit
 from hw.formal_gearbox import FormalGearbox
 from hw.formal_output import free_multiplier_bits, prove_output
 from hw.formal_shared import FormalShared
-from hw.formal_steps import check_steps, prove_steps, stepped_nets
+from hw.formal_step_sums import prove_steps
+from hw.formal_steps import check_steps, stepped_nets
 from hw.formal_structure import check_chain, part_nets, paths_within_a_cycle
 from hw.formal_window import FormalWindow
 from hw.formal_wiring import check_finish, check_last, check_wiring, core_name, finish_name

@@ -7,7 +7,8 @@ from hw import formal_shared, shared
 from hw.architecture import parse_architecture
 from hw.formal_control import OtherMachine
 from hw.formal_shared import FormalShared
-from hw.formal_steps import check_steps, prove_steps, stepped_nets
+from hw.formal_step_sums import prove_steps
+from hw.formal_steps import check_steps, stepped_nets
 from hw.geometry import Geometry
 from hw.induction import prove_by_induction
 from hw.netlist import map_verilog

@@ -86,6 +86,18 @@ def test_the_decoder_asked_for_is_the_one_proved(capsys: pytest.CaptureFixture[s
     ]  # fmt: skip
 
 
+def test_a_bound_is_stated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw.formal_output.WHOLE_MULTIPLIERS", 3)
+    monkeypatch.setattr("hw.formal_output._PART", 2)
+    chosen = ("--weights", 12, "--scale", "out:4:6", "--width", 8)
+    status, out, _ = answer(capsys, "prove", "LQ-2/1+6", *chosen)
+    assert status == 0
+    assert "all multipliers of 2 bits times a power of two" in out
+    assert "0 proved, 1 in part only up to a bound, 0 refuted." in out
+
+
 def test_a_loadable_decoder_is_proved_as_exported(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
