@@ -86,6 +86,12 @@ class Capacity:
                     f"{code.name} has {name}={value}, the decoder was built for {most}; build it "
                     "with more, or load a smaller code"
                 )
+        if max(code.shifts) > code.window:
+            raise LiftError(
+                f"{code.name} shifts by {max(code.shifts)} bits, more than its window of "
+                f"{code.window}: the buffer would drop bits that have not come; use a decoder of "
+                "its own"
+            )
         check_stream(groups, code)
         if groups * max(code.lifted, code.group) >= 1 << COUNTER_BITS:
             raise LiftError(f"groups={groups} is too long a stream; its bits have a 24-bit count")

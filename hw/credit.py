@@ -46,6 +46,8 @@ class Credited(wiring.Component):  # type: ignore[misc]
 
         credits = Signal(range(places + 1), init=places)
         level = Signal(range(places + 1))
+        write_at = Signal(range(places))
+        read_at = Signal(range(places))
         entered = self.i.valid & self.i.ready
         left = self.o.valid & self.o.ready
         m.d.comb += [
@@ -53,15 +55,17 @@ class Credited(wiring.Component):  # type: ignore[misc]
             projection.i.valid.eq((credits != 0) & self.i.valid),
             projection.i.payload.eq(self.i.payload),
             projection.o.ready.eq(1),
+            write.addr.eq(write_at),
             write.en.eq(projection.o.valid),
             write.data.eq(projection.o.payload),
+            read.addr.eq(read_at),
             self.o.valid.eq(level != 0),
             self.o.payload.eq(read.data),
         ]
         m.d.sync += [
             credits.eq(credits + left - entered),
             level.eq(level + projection.o.valid - left),
-            write.addr.eq(write.addr + projection.o.valid),
-            read.addr.eq(read.addr + left),
+            write_at.eq(write_at + projection.o.valid),
+            read_at.eq(read_at + left),
         ]
         return m

@@ -81,7 +81,7 @@ def specified_weight(manager: Any, bits: Sequence[Diagram], code: LiftCode, row:
     total = [manager.false] * ACC_WIDTH
     for positive, tap in features:
         if tap:
-            total = _add(manager, total, _choose(manager, positive, tap, -tap))
+            total = add(manager, total, _choose(manager, positive, tap, -tap))
     return total
 
 
@@ -104,7 +104,7 @@ def _choose(manager: Any, condition: Diagram, high: int, low: int) -> Vector:
     return [constant[high >> n & 1, low >> n & 1] for n in range(ACC_WIDTH)]
 
 
-def _add(manager: Any, left: Vector, right: Vector) -> Vector:
+def add(manager: Any, left: Vector, right: Vector) -> Vector:
     carry, out = manager.false, []
     for a, b in zip(left, right, strict=True):
         either = manager.apply("xor", a, b)
@@ -123,9 +123,11 @@ def diagrams(
     """Diagrams of `roots` over `leaves`; every path must end in a leaf.
 
     Raises:
-        LiftError: something else is reached, such as an input that should not matter.
+        LiftError: something else is reached, such as an input that should not matter, or a net
+            depends on itself.
     """
     values: dict[int, Diagram] = {FALSE: manager.false, TRUE: manager.true, **leaves}
+    opened: set[int] = set()
     pending = list(roots)
     while pending:
         net = pending[-1]
@@ -144,6 +146,9 @@ def diagrams(
             raise LiftError(f"{netlist.name_of(net)} decides an output and is no bit of the window")
         missing = [source for source in sources if source not in values]
         if missing:
+            if net in opened:
+                raise LiftError(f"{netlist.name_of(net)} decides an output and depends on itself")
+            opened.add(net)
             pending += missing
             continue
         pending.pop()
@@ -155,10 +160,54 @@ def diagrams(
     return [values[root] for root in roots]
 
 
+def window_variables(manager: Any, window: Sequence[int]) -> Vector:
+    """One new variable for every bit of a window, in its order.
+
+    Raises:
+        LiftError: two bits share a net or one is constant.
+    """
+    if len(set(window)) < len(window) or not all(net > TRUE for net in window):
+        raise LiftError("two window bits share a net or one is constant; the cut is no cut")
+    names = [f"w{j}" for j in range(len(window))]
+    manager.declare(*names)
+    return [manager.var(name) for name in names]
+
+
+def compare_weight(
+    manager: Any, bits: Vector, own: Vector, got: Vector, code: LiftCode, row: int
+) -> tuple[int, int, int] | None:
+    """Compare one weight with the code.
+
+    Args:
+        manager: of all diagrams.
+        bits: the variables of the window.
+        own: those of them that are its group's D + V.
+        got: the weight's 12 bits.
+        code: says what they must be.
+        row: index of the weight in its group.
+
+    Returns:
+        ``(window, expected, got)`` where they differ, the window of all `bits`; or None.
+    """
+    want = specified_weight(manager, own, code, row)
+    wrong = [manager.apply("xor", a, b) for a, b in zip(want, got, strict=True)]
+    bad = next((difference for difference in wrong if difference != manager.false), None)
+    if bad is None:
+        return None
+    chosen = dict.fromkeys(manager.vars, False) | manager.pick(bad)
+
+    def value(vector: Vector) -> int:
+        return sum((manager.let(chosen, bit) == manager.true) << n for n, bit in enumerate(vector))
+
+    found = value(got)
+    signed = found - (found >> ACC_WIDTH - 1 << ACC_WIDTH)
+    return value(bits), specified_value(value(own), code, row), signed
+
+
 def prove_weight(
     netlist: Netlist, window: Sequence[int], outputs: Sequence[int], code: LiftCode, row: int
 ) -> tuple[tuple[int, int, int] | None, int]:
-    """Compare one weight with the code.
+    """Compare one weight of a pipeline with the code.
 
     Args:
         netlist: holds the rest.
@@ -171,24 +220,10 @@ def prove_weight(
         ``(window, expected, got)`` where they differ, or None; and the diagrams' nodes at the end.
     """
     manager = make_manager()
-    names = [f"w{j}" for j in range(len(window))]
-    manager.declare(*names)
-    bits = [manager.var(name) for name in names]
+    bits = window_variables(manager, window)
     leaves = dict(zip(window, bits, strict=True))
-    if len(leaves) < len(window) or not all(net > TRUE for net in window):
-        raise LiftError("two window bits share a net or one is constant; the cut is no cut")
-    want = specified_weight(manager, bits, code, row)
     got = diagrams(manager, netlist, outputs, leaves, through_registers=True)
-    nodes = len(manager)
-    wrong = [manager.apply("xor", a, b) for a, b in zip(want, got, strict=True)]
-    bad = next((difference for difference in wrong if difference != manager.false), None)
-    if bad is None:
-        return None, nodes
-    chosen = dict.fromkeys(manager.vars, False) | manager.pick(bad)
-    at = sum(1 << j for j, name in enumerate(names) if chosen[name])
-    found = sum(1 << n for n, bit in enumerate(got) if manager.let(chosen, bit) == manager.true)
-    signed = found - (found >> ACC_WIDTH - 1 << ACC_WIDTH)
-    return (at, specified_value(at, code, row), signed), nodes
+    return compare_weight(manager, bits, bits, got, code, row), len(manager)
 
 
 def prove_projection(

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ def prove_by_induction(
     probes: Mapping[str, str] | None = None,
     verilog: tuple[str, str] | None = None,
     steps: int = 12,
+    cuts: Iterable[str] = (),
 ) -> Induction:
     """Prove every assertion of `harness` from reset on, whatever its inputs do.
 
@@ -49,6 +50,8 @@ def prove_by_induction(
         verilog: a text and the name of a module in it, which takes the place of the harness' own
             ``dut``; so the proof is of what was exported.
         steps: the largest k to try.
+        cuts: signals, by their names after flattening, that are to do anything at any time instead
+            of what drives them; what the harness assumes of them is for another proof.
 
     Raises:
         LiftError: yosys is missing or fails, a probe's signal does not exist or has another width.
@@ -75,18 +78,25 @@ def prove_by_induction(
                 "hierarchy -check -top top",
                 "proc",
                 "flatten",
+                # fails where the signal is missing
+                *(
+                    command
+                    for signal in cuts
+                    for command in (f"select -assert-count 1 w:{signal}", f"cutpoint w:{signal}")
+                ),
+                *("memory_collect", "memory_map"),  # `memory` would tidy away the signals below
                 *(
                     command
                     for port, signal in (probes or {}).items()
                     for command in (
                         # fails where the signal is missing; a free wire would prove nothing
-                        f"select -assert-count 1 w:{signal}",
+                        f"select -assert-count 1 w:{_pattern(signal)}",
                         f"connect -set {port} {signal}",
                     )
                 ),
                 "async2sync",
                 "chformal -cover -remove",
-                f"select -assert-count {text.count('cell $check')} t:$assert",
+                f"select -assert-count {text.count('cell $check')} t:$assert t:$assume",
                 "setundef -anyseq",
                 "opt -fast",
                 f"sat -prove-asserts -set-assumes -tempinduct -maxsteps {steps} -show-inputs top",
@@ -99,6 +109,11 @@ def prove_by_induction(
         if mark in log:
             return Induction(outcome, depth, _table(log), seconds)
     raise LiftError(f"yosys gave no verdict on the induction; its log ends:\n{log[-1500:]}")
+
+
+def _pattern(signal: str) -> str:
+    """What selects the one signal of that name; brackets would be a choice of letters."""
+    return signal.replace("[", "\\[").replace("]", "\\]")
 
 
 def _table(log: str) -> str:

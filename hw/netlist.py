@@ -1,14 +1,17 @@
 """Verilog as a graph of ANDs, inverters and registers, for proofs that walk it."""
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from algo.errors import LiftError
 from hw.yosys import run_yosys
+
+_SUFFIX = re.compile(r"\$\d+$")
 
 FALSE, TRUE = 0, 1  # the two constant nets; yosys numbers the others from 2
 
@@ -22,7 +25,7 @@ MAPPING = (
     "opt -nosdff",
     "dfflegalize -cell $_DFFE_PP_ 01",
     "aigmap",
-    "setundef -anyseq",
+    "setundef -undriven -anyseq",  # an address that memory has no place for reads anything
     "opt_clean",
 )
 
@@ -134,12 +137,34 @@ def map_verilog(verilog: str, top: str = "liftquant_decoder") -> Netlist:
                 "read_verilog -sv design.v",
                 f"hierarchy -check -top {top}",
                 *MAPPING,
+                "write_json parts.json",
                 "flatten",
                 "write_json netlist.json",
             ],
             folder,
         )
-        return read_netlist(json.loads((folder / "netlist.json").read_text("utf-8")), top)
+        parts, flat = (
+            json.loads((folder / name).read_text("utf-8"))
+            for name in ("parts.json", "netlist.json")
+        )
+    netlist = read_netlist(flat, top)
+    return replace(netlist, names={**netlist.names, **_ports(parts["modules"], top, "", netlist)})
+
+
+def _ports(
+    modules: Mapping[str, Any], module: str, path: str, netlist: Netlist
+) -> dict[str, tuple[int, ...]]:
+    """Nets of the parts' ports as ``part.port``, also where a port had to be called ``port$n``
+    because a signal within the part has its name.
+    """
+    found = {}
+    for name, cell in modules[module]["cells"].items():
+        part = f"{path}{name}"
+        for port in modules.get(cell["type"], {}).get("ports", {}):
+            found[f"{part}.{_SUFFIX.sub('', port)}"] = netlist.signal(f"{part}.{port}")
+        if cell["type"] in modules:
+            found |= _ports(modules, cell["type"], f"{part}.", netlist)
+    return found
 
 
 def read_netlist(design: Mapping[str, Any], top: str) -> Netlist:

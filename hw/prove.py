@@ -1,26 +1,31 @@
 """A decoder's Verilog proved: its sums for every window, its streams for all time.
 
-The proofs follow the data. Each part is proved in the exported text itself, the gearbox and the
-window in an environment that does anything, so what holds of the parts holds of the whole: a
-stream's bits are queued unchanged, every group gets its window, every window its weights, in order.
+The proofs follow the data. Each part is proved in the exported text itself, in an environment that
+does anything, so what holds of the parts holds of the whole: a stream's bits are queued unchanged,
+every group gets its window, every window its weights, in order.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
-from algo.code import LiftCode
-from algo.errors import LiftError
 from hw.formal_arithmetic import prove_projection
 from hw.formal_chain import FormalChain
+from hw.formal_control import OtherMachine
+from hw.formal_credit import FormalCredit
 from hw.formal_gearbox import FormalGearbox
-from hw.formal_structure import NotAChain, check_chain, paths_within_a_cycle, projection_nets
+from hw.formal_output import free_multiplier_bits, prove_output
+from hw.formal_shared import FormalShared
+from hw.formal_step_sums import prove_steps
+from hw.formal_steps import check_steps, stepped_nets
+from hw.formal_structure import check_chain, part_nets, paths_within_a_cycle
 from hw.formal_window import FormalWindow
+from hw.formal_wiring import check_finish, check_last, check_wiring, core_name, finish_name
 from hw.geometry import Geometry
 from hw.induction import prove_by_induction
 from hw.netlist import CombinationalLoop, Netlist, map_verilog
 from hw.output import SUMS
+from hw.terms import adder_ranks, projection_stages
 
 TOP = "liftquant_decoder"
 
@@ -30,11 +35,10 @@ class Proof:
     """One claim about one decoder, and what became of it.
 
     Attributes:
-        claim: what was to be proved: ``sums``, ``pipeline``, ``wiring``, ``paths``, ``chain``,
-            ``gearbox`` or ``window`` (`CLAIMS` says it in words).
+        claim: what was to be proved, one of `CLAIMS`, which says it in words.
         method: how.
         outcome: ``proved``, ``refuted``, or ``bounded``: no violation in as many cycles from reset
-            as `detail` says, and no more is known.
+            or for such multipliers as `detail` says, and no more is known.
         seconds: wall-clock time.
         nodes: of the decision diagrams; 0 where there are none.
         detail: sizes where proved, the counterexample where refuted.
@@ -50,12 +54,18 @@ class Proof:
 
 CLAIMS = {
     "sums": "every weight is the code's sum, for every window",
-    "pipeline": "the projection's registers are a chain of stages, each moved as one",
-    "chain": "such a chain loses, doubles and reorders nothing; offers are stable",
+    "pipeline": "the registers behind the window are the stages that the other claims are about",
+    "chain": "a chain of stages loses, doubles and reorders nothing; offers are stable",
+    "steps": "every beat's steps are added up, all and in order; nothing is lost, doubled or "
+    "reordered; offers are stable",
+    "queue": "credits keep a place for every beat; the output queue loses, doubles and reorders "
+    "nothing; offers are stable",
+    "output": "every weight is its sum, scaled and saturated, for all sums and multipliers",
     "gearbox": "the gearbox cuts streams as stated and keeps every bit; offers are stable",
     "window": "every window is its stream's bits, wrapped round; offers are stable",
-    "wiring": "the three parts are connected to each other and the ports, and to one clock",
-    "paths": "every output comes from registers alone; no net depends on itself",
+    "last": "a stream's last beat is marked, and no other",
+    "wiring": "the parts are connected to each other and the ports, and to one clock",
+    "paths": "outputs come from registers, but for paths that are stated; no net depends on itself",
 }
 
 
@@ -64,22 +74,10 @@ def decoder_verilog(geometry: Geometry) -> str:
     from hw.decoder import Decoder
     from hw.export import verilog_text
 
-    decoder = Decoder(geometry.code, geometry.groups, geometry.lanes, geometry.architecture)
+    decoder = Decoder(
+        geometry.code, geometry.groups, geometry.lanes, geometry.architecture, geometry.output
+    )
     return verilog_text(decoder, TOP)
-
-
-def check_provable(geometry: Geometry) -> None:
-    """Raise LiftError for a decoder that the proofs have no model of."""
-    architecture = geometry.architecture
-    if architecture.kind == "shared" or architecture.flow != "chain":
-        raise LiftError(
-            f"architecture {architecture} has no proof: adders shared over cycles and credits are "
-            "tested in simulation only; prove `tree` or `tables:K` with flow=chain"
-        )
-    if geometry.output != SUMS:
-        raise LiftError(
-            "saturated or scaled weights have no proof; export without --width and --scale"
-        )
 
 
 def prove_decoder(
@@ -101,8 +99,18 @@ def prove_decoder(
     """
     step("netlist")
     netlist = map_verilog(verilog, top)
+    return attempt_all(_attempts(geometry, netlist, verilog, top), step)
+
+
+Outcome = tuple[str, int, str]  # outcome, nodes, detail
+
+
+def attempt_all(
+    attempts: Iterator[tuple[str, str, Callable[[], Outcome]]], step: Callable[[str], None]
+) -> list[Proof]:
+    """Try claims, each with its method, one after the other, and time them."""
     proofs = []
-    for claim, method, attempt in _attempts(geometry, netlist, verilog, top):
+    for claim, method, attempt in attempts:
         step(claim)
         started = time.perf_counter()
         outcome, nodes, detail = attempt()
@@ -111,58 +119,112 @@ def prove_decoder(
     return proofs
 
 
-_Outcome = tuple[str, int, str]  # outcome, nodes, detail
-
-
 def _attempts(
     geometry: Geometry, netlist: Netlist, verilog: str, top: str
-) -> Iterator[tuple[str, str, Callable[[], _Outcome]]]:
-    yield "sums", "BDD", lambda: _sums(netlist, geometry)
+) -> Iterator[tuple[str, str, Callable[[], Outcome]]]:
+    shared = geometry.architecture.kind == "shared"
+    yield "sums", "BDD", lambda: (_stepped_sums if shared else _sums)(netlist, geometry)
     yield "pipeline", "structure, BDD", lambda: _pipeline(netlist, geometry)
-    yield "chain", "induction", lambda: _induction(FormalChain(_stages(geometry)))
+    if shared:
+        steps = FormalShared(geometry.architecture.cycles, _ranks(geometry))
+        yield "steps", "induction", lambda: by_induction(steps)
+    chains = [] if shared else [_stages(geometry)]
+    chains += [geometry.output.stages] if geometry.output.stages else []
+    if chains:
+        yield "chain", "induction", lambda: _chains(chains)
+    if geometry.queued:
+        credit = FormalCredit(geometry)
+        here = (verilog, f"{top}.projection")
+        yield "queue", "induction", lambda: by_induction(credit, credit.probes, here, credit.cuts)
+    if geometry.output != SUMS:
+        yield "output", "BDD", lambda: _output(netlist, geometry)
     gearbox = FormalGearbox(geometry)
     text = (verilog, f"{top}.gearbox")
-    yield "gearbox", "induction", lambda: _induction(gearbox, gearbox.probes, text)
+    yield "gearbox", "induction", lambda: by_induction(gearbox, gearbox.probes, text)
     if geometry.code.overlap:
         window = FormalWindow(geometry)
         there = (verilog, f"{top}.window")
-        yield "window", "induction", lambda: _induction(window, window.probes, there)
-    yield "wiring", "structure", lambda: _wiring(netlist, geometry.code)
-    yield "paths", "structure", lambda: _paths(netlist)
+        yield "window", "induction", lambda: by_induction(window, window.probes, there)
+    if "last" in netlist.outputs:
+        yield "last", "structure, BDD", lambda: _last(netlist, geometry)
+    yield "wiring", "structure", lambda: _wiring(netlist, geometry)
+    yield "paths", "structure", lambda: paths_outcome(netlist)
 
 
 def _stages(geometry: Geometry) -> int:
-    from hw.terms import projection_stages
-
     return projection_stages(geometry.code, geometry.architecture)
 
 
-def _sums(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _ranks(geometry: Geometry) -> int:
+    """Stages of a projection in steps: its tables and the ranks of its adders."""
+    return 1 + adder_ranks(geometry.code, geometry.architecture)
+
+
+def _sums(netlist: Netlist, geometry: Geometry) -> Outcome:
+    core = core_name(geometry)
     refutation, nodes = prove_projection(
         netlist,
         geometry.code,
         geometry.lanes,
-        netlist.signal("projection.i__payload"),
-        netlist.outputs["o__payload"],
+        netlist.signal(f"{core}.i__payload"),
+        netlist.signal(f"{core}.o__payload"),
     )
     if refutation is not None:
         return "refuted", nodes, refutation.describe(geometry.window_bits)
-    weights = geometry.lanes * geometry.code.group
-    return "proved", nodes, f"{weights} weights, all 2^{geometry.window_bits} windows"
+    return "proved", nodes, _windows(geometry)
 
 
-def _pipeline(netlist: Netlist, geometry: Geometry) -> _Outcome:
+def _stepped_sums(netlist: Netlist, geometry: Geometry) -> Outcome:
+    nets = stepped_nets(netlist, geometry, core_name(geometry))
     try:
-        stages = check_chain(netlist, projection_nets(netlist, geometry.code.overlap))
-    except NotAChain as difference:
+        refutation, nodes = prove_steps(netlist, nets, geometry)
+    except OtherMachine as difference:
         return "refuted", 0, str(difference)
-    if stages != _stages(geometry):
-        return "refuted", 0, f"{stages} stages, not the {_stages(geometry)} that latency counts"
-    return "proved", 0, f"{stages} stages"
+    if refutation is not None:
+        return "refuted", nodes, refutation.describe(geometry.window_bits)
+    return "proved", nodes, f"{_windows(geometry)}, {geometry.architecture.cycles} steps"
 
 
-def _induction(harness: object, *arguments: object) -> _Outcome:
-    found = prove_by_induction(harness, *arguments)  # type: ignore[arg-type]
+def _windows(geometry: Geometry) -> str:
+    return f"{geometry.lanes * geometry.code.group} weights, all 2^{geometry.window_bits} windows"
+
+
+def _pipeline(netlist: Netlist, geometry: Geometry) -> Outcome:
+    core = core_name(geometry)
+    try:
+        if geometry.architecture.kind == "shared":
+            stages = check_steps(netlist, stepped_nets(netlist, geometry, core))
+            counted = _ranks(geometry)
+        else:
+            stages = check_chain(netlist, part_nets(netlist, core))
+            counted = _stages(geometry)
+        finish = check_finish(netlist, geometry)
+    except OtherMachine as difference:
+        return "refuted", 0, str(difference)
+    if (stages, finish) != (counted, geometry.output.stages):
+        latency = f"{counted} and {geometry.output.stages} that latency counts"
+        return "refuted", 0, f"{stages} stages and {finish} behind them, not the {latency}"
+    return "proved", 0, f"{stages} stages" + (f", then {finish}" if finish else "")
+
+
+def _chains(lengths: list[int]) -> Outcome:
+    """The first attempt that is not proved, or the last."""
+    found = "proved", 0, ""
+    for stages in dict.fromkeys(lengths):
+        found = by_induction(FormalChain(stages))
+        if found[0] != "proved":
+            break
+    return found
+
+
+def by_induction(
+    harness: object,
+    probes: object = None,
+    verilog: object = None,
+    cuts: object = (),
+) -> Outcome:
+    """What `prove_by_induction` finds, in words."""
+    found = prove_by_induction(harness, probes, verilog, cuts=cuts)  # type: ignore[arg-type]
     detail = {
         "proved": f"k = {found.depth}, any number of cycles",
         "bounded": f"{found.depth} cycles from reset",
@@ -171,27 +233,41 @@ def _induction(harness: object, *arguments: object) -> _Outcome:
     return found.outcome, 0, detail[found.outcome]
 
 
-def _wiring(netlist: Netlist, code: LiftCode) -> _Outcome:
-    parts = ["gearbox", *(["window"] if code.overlap else []), "projection"]
-    ends = [
-        ("i", f"{parts[0]}.i"),
-        *((f"{a}.o", f"{b}.i") for a, b in pairwise(parts)),
-        (f"{parts[-1]}.o", "o"),
-    ]
-    for left, right in ends:
-        for wire in ("valid", "ready", "payload"):
-            one, other = (netlist.signal(f"{end}__{wire}") for end in (left, right))
-            if one != other:
-                return "refuted", 0, f"{left}__{wire} is not {right}__{wire}"
-    if (netlist.clock,) != netlist.inputs["clk"]:
-        return "refuted", 0, "the registers' clock is not the port clk"
-    for part in parts:
-        if netlist.signal(f"{part}.rst") != netlist.inputs["rst"]:
-            return "refuted", 0, f"the reset of {part} is not the port rst"
-    return "proved", 0, " to ".join(parts)
+def _output(netlist: Netlist, geometry: Geometry) -> Outcome:
+    finish, scale = finish_name(geometry), geometry.output.scale
+    sums = netlist.signal(f"{finish}.i__payload" if finish else "projection.o__payload")
+    factors = netlist.signal(f"{finish}.scale__payload") if scale else ()
+    weights = netlist.outputs["o__payload"]
+    wrong, nodes, circuits = prove_output(netlist, sums, factors, weights, geometry.output)
+    if wrong is not None:
+        return "refuted", nodes, wrong.describe()
+    detail = f"{circuits} circuits, all sums"
+    if scale is None:
+        return "proved", nodes, detail
+    parts = free_multiplier_bits(scale.multiplier_bits)
+    if len(parts) == 1:
+        return "proved", nodes, f"{detail}, all 2^{scale.multiplier_bits} multipliers"
+    bits = len(parts[0])
+    return "bounded", nodes, f"{detail}, all multipliers of {bits} bits times a power of two"
 
 
-def _paths(netlist: Netlist) -> _Outcome:
+def _last(netlist: Netlist, geometry: Geometry) -> Outcome:
+    try:
+        check_last(netlist, geometry)
+    except OtherMachine as difference:
+        return "refuted", 0, str(difference)
+    return "proved", 0, f"every {geometry.beats_out} beats"
+
+
+def _wiring(netlist: Netlist, geometry: Geometry) -> Outcome:
+    try:
+        return "proved", 0, check_wiring(netlist, geometry)
+    except OtherMachine as difference:
+        return "refuted", 0, str(difference)
+
+
+def paths_outcome(netlist: Netlist) -> Outcome:
+    """What `paths_within_a_cycle` finds, in words."""
     try:
         broken = paths_within_a_cycle(netlist)
     except CombinationalLoop as loop:

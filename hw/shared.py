@@ -93,7 +93,8 @@ class SharedProjection(wiring.Component):  # type: ignore[misc]
         """Steps and the valid bits of tables and ranks."""
         cycles = self.geometry.architecture.cycles
         moves = [Signal(name=f"move_{s}") for s in range(stages)]
-        busy, step = Signal(), Signal(range(cycles))
+        busy = Signal()
+        step = Signal(range(cycles))
         closes = step == cycles - 1
         issued = busy & moves[0]
         m.d.comb += self.i.ready.eq(~busy | (closes & moves[0]))

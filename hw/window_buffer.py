@@ -49,7 +49,8 @@ class WindowBuffer(wiring.Component):  # type: ignore[misc]
         full = self.capacity.full
         held = Signal(full - 1 + WORD)  # bits from `fill` on are zero
         fill = Signal(range(full + WORD))
-        sent, given = Signal(COUNTER_BITS), Signal(COUNTER_BITS)
+        sent = Signal(COUNTER_BITS)
+        given = Signal(COUNTER_BITS)
         wrapped = Signal()
         head = Signal(WORD, reset_less=True)
 

@@ -12,9 +12,10 @@ from liftquant.console import out, print_json, progress
 if TYPE_CHECKING:
     from algo.code import LiftCode
     from hw.geometry import Geometry
+    from liftquant.rtl_prove_loadable import Loadable
 
-    # a decoder's geometry, its Verilog, and the name of its module
-    Subject = tuple[Geometry, str, str]
+    # what a decoder is, its Verilog, and the name of its module
+    Subject = tuple[Geometry | Loadable, str, str]
 
 
 def prove(
@@ -29,8 +30,12 @@ def prove(
     weights: Annotated[int, typer.Option(min=1, help="Weights in one stream.")] = 576,
     lanes: Annotated[int, typer.Option(min=1, help="Groups decoded per clock cycle.")] = 1,
     architecture: Annotated[
-        str, typer.Option(help="tables:K or tree, then ,levels=N; as `rtl export` takes it.")
+        str, typer.Option(help="tables:K, tree or shared:C, as `rtl export` takes it.")
     ] = "tables:4",
+    width: Annotated[int, typer.Option(help="Bits of a weight, as `rtl export` takes it.")] = 12,
+    scale: Annotated[
+        str | None, typer.Option(help="AXIS:MULTIPLIER_BITS:SHIFT, as `rtl export` takes it.")
+    ] = None,
     report_file: Annotated[
         Path | None, typer.Option("--report", help="Also write the result to this JSON file.")
     ] = None,
@@ -45,14 +50,18 @@ def prove(
     """
     from algo.errors import LiftError
     from algo.files import write_json
+    from liftquant.rtl_prove_loadable import is_loadable
 
-    if sum([bool(code), every, exported is not None]) != 1:
+    chosen = [bool(code), every, exported is not None]
+    if exported and is_loadable(exported):
+        chosen = [not code or not every]  # of those that it can load
+    if sum(chosen) != 1:
         raise LiftError("name the codes to prove, or give --all, or --exported FILE.v")
     found: list[dict[str, Any]] = []
     subjects = (
-        [_read_export(exported)]
+        [_read_export(exported, code or [], weights)]
         if exported
-        else (_subjects(code or [], weights, lanes, architecture))
+        else _subjects(code or [], weights, lanes, architecture, width, scale)
     )
     with progress("proving", len(subjects)) as meter:
         for subject in subjects:
@@ -73,43 +82,50 @@ def _result(found: list[dict[str, Any]]) -> dict[str, Any]:
     return {"refuted": sum(d["outcome"] == "refuted" for d in found), "decoders": found}
 
 
-def _subjects(names: list[str], weights: int, lanes: int, architecture: str) -> "list[Subject]":
+def _subjects(
+    names: list[str], weights: int, lanes: int, architecture: str, width: int, scale: str | None
+) -> "list[Subject]":
     """The decoders to prove, of the codes named or of all."""
     from algo.packing import stream_groups
     from algo.shipped import find_code, shipped_codes
     from hw.architecture import parse_architecture
     from hw.geometry import Geometry
-    from hw.prove import TOP, check_provable
+    from hw.output import Output, parse_scale
+    from hw.prove import TOP
 
     chosen = parse_architecture(architecture)
+    output = Output(width, None if scale is None else parse_scale(scale))
     codes: list[LiftCode]
     codes = [find_code(n) for n in names] or [s.code for s in shipped_codes().values()]
-    geometries = [Geometry(code, stream_groups(weights, code), lanes, chosen) for code in codes]
-    for geometry in geometries:
-        check_provable(geometry)
+    geometries = [
+        Geometry(code, stream_groups(weights, code), lanes, chosen, output) for code in codes
+    ]
     return [(geometry, "", TOP) for geometry in geometries]
 
 
-def _read_export(path: Path) -> "Subject":
+def _read_export(path: Path, names: list[str], weights: int) -> "Subject":
     from algo.code import LiftCode
     from algo.errors import LiftError
     from algo.files import read_json
     from hw.architecture import parse_architecture
     from hw.geometry import Geometry
-    from hw.output import Output
-    from hw.prove import check_provable
+    from hw.output import Output, Scale
+    from liftquant.rtl_prove_loadable import read_loadable
 
     sidecar = read_json(path.with_suffix(".json"))
     try:
+        if "capacity" in sidecar:
+            loadable = read_loadable(sidecar, names, weights)
+            return loadable, path.read_text(encoding="utf-8"), str(sidecar["module"])
         code = LiftCode.from_definition(sidecar["code"], str(path.with_suffix(".json")))
-        if sidecar["scale"] is not None:
-            raise LiftError(f"{path}: scaled weights have no proof; export without --scale")
+        scale = sidecar["scale"] and Scale(
+            *(sidecar["scale"][key] for key in ("axis", "multiplier_bits", "shift"))
+        )
         geometry = Geometry(
             code, int(sidecar["groups"]), int(sidecar["lanes"]),
             parse_architecture(sidecar["architecture"]["text"]),
-            Output(int(sidecar["output"]["weight"]["width"])),
+            Output(int(sidecar["output"]["weight"]["width"]), scale),
         )  # fmt: skip
-        check_provable(geometry)
         return geometry, path.read_text(encoding="utf-8"), str(sidecar["module"])
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, LiftError):
@@ -125,17 +141,18 @@ def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
     import time
 
     from hw.prove import decoder_verilog, prove_decoder
+    from liftquant.rtl_prove_loadable import Loadable
 
-    geometry, verilog, top = subject
+    what, verilog, top = subject
     started = time.perf_counter()
-    verilog = verilog or decoder_verilog(geometry)
-    proofs = prove_decoder(geometry, verilog, step, top)
+    if isinstance(what, Loadable):
+        proofs = what.prove(verilog, top, step)
+    else:
+        verilog = verilog or decoder_verilog(what)
+        proofs = prove_decoder(what, verilog, step, top)
     outcomes = {proof.outcome for proof in proofs}
     return {
-        "code": geometry.code.name,
-        "code_sha256": geometry.code.sha256,
-        "groups": geometry.groups,
-        "lanes": geometry.lanes,
+        **(what.describe() if isinstance(what, Loadable) else _describe(what)),
         "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(),
         "outcome": next(o for o in ("refuted", "bounded", "proved") if o in outcomes),
         "seconds": time.perf_counter() - started,
@@ -143,27 +160,40 @@ def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
     }
 
 
+def _describe(geometry: "Geometry") -> dict[str, Any]:
+    return {
+        "code": geometry.code.name,
+        "code_sha256": geometry.code.sha256,
+        "groups": geometry.groups,
+        "lanes": geometry.lanes,
+        "architecture": str(geometry.architecture),
+        "output": asdict(geometry.output),
+    }
+
+
 def _show(found: list[dict[str, Any]]) -> None:
     """One line a decoder, then what the columns mean and what went wrong."""
     from hw.prove import CLAIMS
+    from hw.prove_loadable import LOADABLE_CLAIMS
 
+    claims = CLAIMS | LOADABLE_CLAIMS
     methods = {p["claim"]: p["method"] for decoder in found for p in decoder["proofs"]}
     table = Table(title="seconds by proof", title_justify="left")
     table.add_column("code", no_wrap=True)
-    for heading in ("groups", "lanes", "nodes", *methods, "in all"):
+    for heading in ("groups", "lanes", "nodes", *methods, "all"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("outcome")
     for decoder in found:
         proofs = {proof["claim"]: proof for proof in decoder["proofs"]}
         cells = [f"{proofs[c]['seconds']:.2f}" if c in proofs else "" for c in methods]
         table.add_row(
-            decoder["code"], f"{decoder['groups']:,}", str(decoder["lanes"]),
-            f"{proofs['sums']['nodes']:,}", *cells, f"{decoder['seconds']:.2f}",
+            decoder["code"], str(decoder.get("groups", "")), str(decoder.get("lanes", "")),
+            f"{sum(p['nodes'] for p in decoder['proofs']):,}", *cells, f"{decoder['seconds']:.2f}",
             decoder["outcome"],
         )  # fmt: skip
     out.print(table)
     for claim, method in methods.items():
-        out.print(f"{claim}: {CLAIMS[claim]} ({method})")
+        out.print(f"{claim}: {claims[claim]} ({method})")
     for decoder in found:
         for proof in decoder["proofs"]:
             if proof["outcome"] != "proved":
@@ -174,7 +204,7 @@ def _show(found: list[dict[str, Any]]) -> None:
                 )
     counts = {o: sum(d["outcome"] == o for d in found) for o in ("proved", "bounded", "refuted")}
     out.print(
-        f"{counts['proved']} proved, {counts['bounded']} in part only up to a number of cycles, "
+        f"{counts['proved']} proved, {counts['bounded']} in part only up to a bound, "
         f"{counts['refuted']} refuted.",
         style="red" if counts["refuted"] else "green",
     )

@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """Streams by induction: whole at odd sizes, and refuted wherever a line of the part is broken."""
 
-import inspect
 import re
 
 import pytest
@@ -14,6 +13,7 @@ from hw.formal_window import FormalWindow
 from hw.geometry import Geometry
 from hw.induction import prove_by_induction
 from hw.prove import decoder_verilog, prove_decoder
+from tests.broken import broken
 from tests.cases import random_code
 
 # shape, groups, lanes: one beat a stream, a partial last chunk, whole words, windows over several
@@ -27,15 +27,6 @@ GEOMETRIES = [
     ((3, 1, 9, 0), 5, 4),
 ]
 BLOCK = [((3, 2, 0, 0), 5, 2), ((16, 8, 0, 0), 4, 1), ((1, 1, 0, 0), 1, 1)]
-
-
-def broken(module, name, old, new):
-    """A class of `module` with one piece of its source replaced."""
-    source = inspect.getsource(module)
-    assert source.count(old) == 1, old
-    made = {"__name__": module.__name__}
-    exec(compile(source.replace(old, new), module.__file__, "exec"), made)
-    return made[name]
 
 
 def attempt(harness):

@@ -4,7 +4,8 @@
 import pytest
 from amaranth.hdl import C, Module, Signal
 
-from hw.formal_structure import NotAChain, check_chain, paths_within_a_cycle, projection_nets
+from hw.formal_control import OtherMachine
+from hw.formal_structure import check_chain, part_nets, paths_within_a_cycle
 from hw.geometry import Geometry
 from hw.netlist import map_verilog
 from hw.projection import Projection
@@ -34,7 +35,7 @@ def mapped(monkeypatch=None, projection=Projection):
 def test_stages_are_counted(shape, stages):
     code = random_code(*shape)
     netlist = map_verilog(decoder_verilog(Geometry(code, 9, 2)))
-    assert check_chain(netlist, projection_nets(netlist, code.overlap)) == stages
+    assert check_chain(netlist, part_nets(netlist, "projection")) == stages
     assert paths_within_a_cycle(netlist) == []
 
 
@@ -110,7 +111,7 @@ class _PayloadPastAStage(Projection):
     [
         (_AlwaysMoves, "does not move with stage"),
         (_LastMovesAlone, "does not move with stage 1"),
-        (_NoGapsClose, "valid bit 1 is not the stage's before it"),
+        (_NoGapsClose, "valid bit 1 is not what it should become"),
         (_LosesReset, "valid bit 0 is not"),
         (_ValidIsLate, "2 stages of data, but 3 of valid bits"),
         (_ReadyIsBold, "ready is not that the first stage moves"),
@@ -119,8 +120,8 @@ class _PayloadPastAStage(Projection):
 )
 def test_other_machines_are_refused(monkeypatch, projection, message):
     netlist = mapped(monkeypatch, projection)
-    with pytest.raises(NotAChain, match=message):
-        check_chain(netlist, projection_nets(netlist, CODE.overlap))
+    with pytest.raises(OtherMachine, match=message):
+        check_chain(netlist, part_nets(netlist, "projection"))
 
 
 def test_broken_move_is_refuted_in_the_whole(monkeypatch):

@@ -54,34 +54,74 @@ def test_an_altered_export_is_refuted_with_a_window(
     assert found is not None, out
     expected, got = map(int, re.findall(r"-?\d+", found[2]))
     assert abs(expected - got) == 2  # tables hold halves
-    assert "0 proved, 0 in part only up to a number of cycles, 1 refuted." in out
-
-
-@pytest.mark.parametrize("architecture", ["tree,levels=2", "tables:3"])
-def test_other_architectures_are_proved_as_exported(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, architecture: str
-) -> None:
-    chosen = ("--weights", 12, "--architecture", architecture)
-    assert answer(capsys, "export", "LQ-2/1+6", tmp_path, *chosen)[0] == 0
-    status, out, _ = answer(capsys, "prove", "--exported", tmp_path / "liftquant_decoder.v")
-    assert (status, "1 proved" in out) == (0, True)
+    assert "0 proved, 0 in part only up to a bound, 1 refuted." in out
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    "options",
     [
-        (("--architecture", "shared:3"), "architecture shared:3 has no proof"),
-        (("--architecture", "tables:4,flow=credit"), "tables:4,flow=credit has no proof"),
-        (("--width", 8), "saturated or scaled weights have no proof"),
-        (("--scale", "in:8:4"), "scaled weights have no proof; export without --scale"),
+        ("--architecture", "tree,levels=2"),
+        ("--architecture", "shared:3,flow=credit", "--lanes", 2, "--mark-last"),
+        ("--width", 8),
+        ("--scale", "in:6:7", "--width", 9),
     ],
 )
-def test_what_has_no_proof_is_said_so(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[object, ...], message: str
+def test_others_are_proved_as_exported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[object, ...]
 ) -> None:
     assert answer(capsys, "export", "LQ-2/1+6", tmp_path, "--weights", 12, *options)[0] == 0
-    status, _, err = answer(capsys, "prove", "--exported", tmp_path / "liftquant_decoder.v")
-    assert (status, message in " ".join(err.split())) == (2, True), err
+    status, out, err = answer(capsys, "prove", "--exported", tmp_path / "liftquant_decoder.v")
+    assert (status, "1 proved" in out) == (0, True), out + err
+
+
+def test_the_decoder_asked_for_is_the_one_proved(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ("--architecture", "shared:2", "--width", 9, "--weights", 12)
+    status, out, _ = answer(capsys, "prove", "LQ-2/1+6", *chosen, "--json")
+    (decoder,) = json.loads(out)["decoders"]
+    assert status == 0
+    assert decoder["architecture"] == "shared:2"
+    assert decoder["output"] == {"width": 9, "scale": None}
+    assert [p["claim"] for p in decoder["proofs"]] == [
+        "sums", "pipeline", "steps", "chain", "output", "gearbox", "window", "wiring", "paths",
+    ]  # fmt: skip
+
+
+def test_a_bound_is_stated(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hw.formal_output.WHOLE_MULTIPLIERS", 3)
+    monkeypatch.setattr("hw.formal_output._PART", 2)
+    chosen = ("--weights", 12, "--scale", "out:4:6", "--width", 8)
+    status, out, _ = answer(capsys, "prove", "LQ-2/1+6", *chosen)
+    assert status == 0
+    assert "all multipliers of 2 bits times a power of two" in out
+    assert "0 proved, 1 in part only up to a bound, 0 refuted." in out
+
+
+def test_a_loadable_decoder_is_proved_as_exported(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    sizes = ("--lifted", 2, "--group", 1, "--window", 8)
+    assert answer(capsys, "export-loadable", tmp_path, *sizes)[0] == 0
+    file = tmp_path / "liftquant_loadable.v"
+    status, out, err = answer(capsys, "prove", "--exported", file, "LQ-2/1+6", "--json")
+    assert status == 0, err
+    (decoder,) = json.loads(out)["decoders"]
+    assert decoder["outcome"] == "proved"
+    assert [c["code"] for c in decoder["codes"]] == ["LQ-2/1+6"]
+    assert {p["claim"] for p in decoder["proofs"]} == {
+        "loaded", "load", "rows", "parts", "chain", "buffer", "paths",
+    }  # fmt: skip
+
+    verilog = file.read_text()
+    text, count = re.subn(r"bus__payload\[7:0\];", "bus__payload[8:1];", verilog)
+    assert count > 0
+    file.write_text(text)
+    status, out, _ = answer(capsys, "prove", "--exported", file)  # every code that fits
+    assert (status, "load refuted: bit 0 of address 0x1000 is not replaced" in out) == (1, True)
+
+    status, _, err = answer(capsys, "prove", "--exported", file, "LQ-16/8")
+    assert (status, "the decoder was built for 2" in " ".join(err.split())) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +132,8 @@ def test_what_has_no_proof_is_said_so(
         (("LQ-2/1+7",), r"no code LQ-2/1\+7 is shipped"),
         (("LQ-2/1+6", "--weights", 3), "too narrow for LQ-2/1"),
         (("LQ-2/1+6", "--weights", 9, "--lanes", 10), "lanes=10 is more than groups=9"),
-        (("LQ-2/1+6", "--architecture", "shared:3"), "architecture shared:3 has no proof"),
+        (("LQ-2/1+6", "--architecture", "shared:1"), "architecture shared takes 2..32 cycles"),
+        (("LQ-2/1+6", "--scale", "in:8"), "scale 'in:8' is not AXIS:MULTIPLIER_BITS:SHIFT"),
         (("--exported", "nothing.v"), r"nothing\.json does not exist"),
     ],
 )
