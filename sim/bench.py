@@ -82,17 +82,17 @@ class _Scoreboard:
         return bits - (bits >> width - 1 << width)
 
 
-async def exercise(design: Adapter, stimulus: Stimulus) -> BenchResult:
+async def exercise(design: Adapter, stimulus: Stimulus, to_first: bool = False) -> BenchResult:
     """Send every input beat, check every output beat, then watch for surplus ones.
 
     The design must be out of reset and idle. Never hangs: a design that stops is a failure after
-    `patience` cycles.
+    `patience` cycles. With `to_first`, the first beat with a wrong weight ends it.
     """
     started = time.perf_counter()
-    run = _Run(design, stimulus)
+    run = _Run(design, stimulus, to_first)
     try:
         failure = await run.transfer()
-        if failure is None:
+        if failure is None and not run.ended:
             failure = await run.drain()
     except UnknownValueError as error:
         failure = f"cycle {run.cycle}: {error}"
@@ -135,9 +135,10 @@ async def break_off(design: Adapter, stimulus: Stimulus, beats: int) -> None:
 class _Run:
     """The state of one run; cycle numbers count clock edges from the start of the run."""
 
-    def __init__(self, design: Adapter, stimulus: Stimulus) -> None:
+    def __init__(self, design: Adapter, stimulus: Stimulus, to_first: bool) -> None:
         self.design = design
         self.stimulus = stimulus
+        self.to_first = to_first
         self.board = _Scoreboard(stimulus)
         self.cycle = 0
         self.first_in: int | None = None
@@ -186,6 +187,8 @@ class _Run:
             problem = self._look(ready)
             if problem is not None:
                 return self._at(problem)
+            if self.ended:
+                return None
             if board.received > before:
                 idle = 0
             elif idle > stimulus.patience:
@@ -196,6 +199,11 @@ class _Run:
             await edge()
             self.cycle += 1
         return None
+
+    @property
+    def ended(self) -> bool:
+        """A wrong weight was found, and one is enough."""
+        return self.to_first and self.board.first is not None
 
     def _look(self, ready: bool) -> str | None:
         """Check the output of a settled cycle; takes its payload where ready says so."""
