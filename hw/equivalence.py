@@ -162,14 +162,16 @@ def selected(netlist: Netlist, mutant: int) -> Netlist:
             known[net] = 1
         elif len(sources) == 2 and 1 in values:
             same[net] = sources[1 - values.index(1)]
-            gates[net] = (same[net], same[net])
         elif len(sources) == 2 and sources[0] == sources[1]:
             same[net] = sources[0]
-            gates[net] = sources
+        elif len(sources) == 1 and len(gates.get(sources[0], ())) == 1:
+            same[net] = gates[sources[0]][0]  # inverted twice
         else:
             gates[net] = sources
+    gates |= {net: (other, other) for net, other in same.items()}
     gates |= {net: (value, value) for net, value in known.items() if net > TRUE}
-    return replace(netlist, gates=gates)
+    names = {name: tuple(same.get(n, n) for n in nets) for name, nets in netlist.names.items()}
+    return replace(netlist, gates=gates, names=names)
 
 
 def _reached(

@@ -143,7 +143,8 @@ class Reachable:
     def _words(self) -> list[Word]:
         manager, found, seen = self.manager, [], set()
         for name, nets in sorted(self.netlist.names.items()):
-            if not self.control.issuperset(nets) or len(nets) > _MAX_WORD or nets in seen:
+            strange = "$" in name or nets in seen or len(nets) > _MAX_WORD
+            if strange or not self.control.issuperset(nets):
                 continue
             seen.add(nets)
             bits = [self.leaves[q] for q in nets]
@@ -169,7 +170,8 @@ class Reachable:
             }
             for q, seen in guessed.items():
                 one = self.functions.following(q)
-                may = manager.exist(self.data, self.constrained(one))
+                may = self.constrained(one)
+                may = manager.exist(may.support & self.data, may)
                 for word in self.words:
                     for value, becomes in word.becomes.items():
                         if value not in seen[word.name] and may & becomes != manager.false:
@@ -191,10 +193,11 @@ class Reachable:
         """That every word has one of the values that `seen` lists for it."""
         manager, result = self.manager, self.manager.true
         for word in self.words:
-            some = manager.false
-            for value in seen[word.name]:
-                some |= word.is_value[value]
-            result &= some
+            if len(seen[word.name]) < len(word.is_value):
+                some = manager.false
+                for value in seen[word.name]:
+                    some |= word.is_value[value]
+                result &= some
         return result
 
     def _guess(self) -> dict[int, dict[str, set[int]]]:
