@@ -20,19 +20,19 @@ _STEP = _Step()
 
 
 class LaneAdapter:
-    """One lane as the bench drives a design; it also has the port ``rst``."""
+    """Lane number `lane` as the bench drives a design; it also has the port ``rst``."""
 
     simulator = "netlist"
 
     def __init__(self, lanes: "Lanes", lane: int) -> None:
         self._lanes = lanes
-        self._lane = lane
+        self.lane = lane
 
     def set(self, port: str, value: int) -> None:
-        self._lanes.drive(port, self._lane, value)
+        self._lanes.drive(port, self.lane, value)
 
     def get(self, port: str) -> int:
-        return self._lanes.read(port)[self._lane]
+        return self._lanes.read(port)[self.lane]
 
     def settle(self) -> Awaitable[Any]:
         return _STEP
@@ -70,14 +70,14 @@ class Lanes:
         self,
         lanes: Iterable[int],
         program: Callable[[LaneAdapter], Coroutine[Any, Any, Result]],
-        before_edge: Callable[[], None] = lambda: None,
+        after_edge: Callable[[], None] = lambda: None,
     ) -> dict[int, Result]:
         """Run `program` on each of `lanes` until all have ended; returns what each gave.
 
         Args:
             lanes: numbers of lanes; the others' inputs stay as they are.
             program: makes the coroutine for a lane; its first step is to settle.
-            before_edge: called when all have settled and read, in every cycle.
+            after_edge: called after every clock edge.
         """
         running = {lane: program(LaneAdapter(self, lane)) for lane in lanes}
         ended: dict[int, Result] = {}
@@ -87,9 +87,9 @@ class Lanes:
                 break
             self._settle()
             _resume(running, ended)
-            before_edge()
             self.simulator.edge()
             self.cycle += 1
+            after_edge()
         return ended
 
     def _settle(self) -> None:
@@ -110,3 +110,14 @@ def _resume(
         except StopIteration as stop:
             ended[lane] = stop.value
             del running[lane]
+
+
+async def reset(design: LaneAdapter, edges: int = 2) -> None:
+    """Reset a lane for so many clock edges, its inputs quiet."""
+    for port in ("i_valid", "i_payload", "o_ready"):
+        design.set(port, 0)
+    design.set("rst", 1)
+    for _ in range(edges):
+        await design.settle()
+        await design.edge()
+    design.set("rst", 0)

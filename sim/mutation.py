@@ -10,11 +10,8 @@ from hw.mutants import SELECT, Mutant, Mutants
 from hw.netlist_sim import NetlistSimulator
 from sim.bench import break_off, exercise
 from sim.decoder_passes import WHOLE, DecoderPass, Finding, Weakening, decoder_passes, judge
-from sim.lanes import LaneAdapter, Lanes
+from sim.lanes import LaneAdapter, Lanes, reset
 from sim.result import BenchResult
-
-RESET_EDGES = 2
-
 
 def find_mutants(
     geometry: Geometry,
@@ -49,18 +46,8 @@ def find_mutants(
 
 async def run_pass(design: LaneAdapter, one: DecoderPass) -> BenchResult:
     """Reset a lane and take it through a pass."""
-    await _reset(design)
+    await reset(design)
     if one.broken_off:
         await break_off(design, one.stimulus, one.broken_off)
-        await _reset(design)
+        await reset(design)
     return await exercise(design, one.stimulus, to_first=True)
-
-
-async def _reset(design: LaneAdapter) -> None:
-    for port in ("i_valid", "i_payload", "o_ready"):
-        design.set(port, 0)
-    design.set("rst", 1)
-    for _ in range(RESET_EDGES):
-        await design.settle()
-        await design.edge()
-    design.set("rst", 0)
