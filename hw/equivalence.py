@@ -8,11 +8,15 @@ decoder where then ready and valid are equal always, and the payload is wherever
 Where that does not follow nothing is said: the mutant may be the same decoder all the same.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from hw.mutants import SELECT
 from hw.netlist import FALSE, TRUE, Netlist
 from hw.reachable import Diagram, Functions, Reachable
+
+_MOST = 64  # registers that differ; a fault that is none touches few
+_MOST_NODES = 3_000_000  # of diagrams; then no more is tried
 
 
 class Equivalence:
@@ -44,43 +48,76 @@ class _Pair:
         self._states = reachable.states  # of the control, the mutant's own variables with it
 
     def proof(self) -> str | None:
-        touched = _reached(self._changed, self._reachable.netlist, frozenset(self._others))
-        if not touched:
+        if not self._touched():
             return "the fault changes no logic"
-        while self._step():
-            pass
-        if not self._outputs_agree():
-            return None
+        grown = True
+        while grown:
+            # most faults that are some show at an output before they have spread
+            if not self._handshakes_agree() or not self._payload_agrees():
+                return None
+            if len(self._others) > _MOST or len(self._manager) > _MOST_NODES:
+                return None
+            grown = self._spread()
         if not self._others:
             return "same next state and outputs in every state that can be reached"
         if not self._seen:
             return "other states of the control, same outputs"
         return "registers differ only while nothing reads them"
 
-    def _step(self) -> bool:
-        """Grow the set of differences by one clock edge; returns whether it grew."""
-        reachable, registers = self._reachable, self._reachable.netlist.registers
-        functions = self._functions()
-        touched = _reached(self._changed, self._reachable.netlist, frozenset(self._others))
+    def _handshakes_agree(self) -> bool:
+        """Bring the states of both controls up to date; whether ready and valid are then equal."""
+        while new := [q for q, _ in self._wrong(self._reachable.control - self._others.keys())]:
+            for q in new:
+                self._others[q] = self._variable(q)
+            self._states = self._product()
+        return self._agree("i__ready", self._manager.true) and self._agree(
+            "o__valid", self._manager.true
+        )
+
+    def _payload_agrees(self) -> bool:
+        (valid,) = self._reachable.netlist.outputs["o__valid"]
+        return self._agree("o__payload", self._reachable.functions.of(valid))
+
+    def _agree(self, port: str, when: Diagram) -> bool:
+        functions, original = self._functions(), self._reachable.netlist
+        for net, other in zip(original.outputs[port], self._changed.outputs[port], strict=True):
+            one = self._reachable.functions.of(net)
+            if self._differ(one, functions.of(other), when) != self._manager.false:
+                return False
+        return True
+
+    def _spread(self) -> bool:
+        """Let differences of the data grow by one clock edge; returns whether they did."""
         grown = False
-        for q, register in registers.items():
-            mine = self._changed.registers[q]
-            if q not in self._others and not touched & {mine.d, mine.enable}:
-                continue
-            if q in self._others and q in reachable.control:
-                continue
-            wrong = self._differ(reachable.functions.following(q), functions.following(q))
-            if wrong == self._manager.false:
-                continue
+        for q, wrong in self._wrong(self._changed.registers.keys() - self._reachable.control):
             if q not in self._others:
                 self._others[q] = self._variable(q)
+                self._seen[q] = {word.name: set() for word in self._reachable.words}
                 grown = True
-            if q in reachable.control:
-                self._states = self._product()
-                return True
-            self._seen.setdefault(q, {word.name: set() for word in reachable.words})
             grown |= self._widen(q, wrong)
-        return grown
+        return grown or bool(list(self._wrong(self._reachable.control - self._others.keys())))
+
+    def _wrong(self, registers: Iterable[int]) -> Iterator[tuple[int, Diagram]]:
+        """Those of `registers` that may take different values, and where."""
+        functions, touched = self._functions(), self._touched()
+        for q in sorted(registers):
+            mine = self._changed.registers[q]
+            if q in self._others or touched & {mine.d, mine.enable}:
+                one, other = self._reachable.functions.following(q), functions.following(q)
+                wrong = self._differ(one, other, self._manager.true)
+                if wrong != self._manager.false:
+                    yield q, wrong
+
+    def _touched(self) -> frozenset[int]:
+        """Nets that the fault, or a register that may differ, can reach within a cycle."""
+        original, changed = self._reachable.netlist.gates, self._changed.gates
+        nets = changed.keys() | original.keys()
+        touched = {net for net in nets if changed.get(net) != original.get(net)}
+        touched |= self._others.keys()
+        for net in self._changed.ordered_cone(nets, lambda net: False):
+            if touched.intersection(changed.get(net, ())):
+                touched.add(net)
+        return frozenset(touched)
 
     def _product(self) -> Diagram:
         """States of the control of both that can be reached."""
@@ -103,23 +140,9 @@ class _Pair:
                     grown = True
         return grown
 
-    def _outputs_agree(self) -> bool:
-        functions, original = self._functions(), self._reachable.netlist
-        (valid,) = original.outputs["o__valid"]
-        offered = self._reachable.functions.of(valid)
-        for name, nets in original.outputs.items():
-            when = offered if name == "o__payload" else self._manager.true
-            for net, other in zip(nets, self._changed.outputs[name], strict=True):
-                wrong = self._differ(self._reachable.functions.of(net), functions.of(other), when)
-                if wrong != self._manager.false:
-                    return False
-        return True
-
-    def _differ(self, one: Diagram, other: Diagram, when: Diagram | None = None) -> Diagram:
-        """Where they differ, in those states of both that can be, as far as is known."""
-        wrong = self._manager.apply("xor", one, other)
-        if when is not None:
-            wrong &= when
+    def _differ(self, one: Diagram, other: Diagram, when: Diagram) -> Diagram:
+        """Where they differ while `when`, in the states of both that can be as far as known."""
+        wrong = self._manager.apply("xor", one, other) & when
         if wrong == self._manager.false:
             return wrong
         wrong = self._reachable.constrained(wrong) & self._states
@@ -172,18 +195,3 @@ def selected(netlist: Netlist, mutant: int) -> Netlist:
     gates |= {net: (value, value) for net, value in known.items() if net > TRUE}
     names = {name: tuple(same.get(n, n) for n in nets) for name, nets in netlist.names.items()}
     return replace(netlist, gates=gates, names=names)
-
-
-def _reached(
-    changed: Netlist, original: Netlist, differing: frozenset[int]
-) -> frozenset[int]:
-    """Nets that the fault, or a register that may differ, can reach within a cycle."""
-    nets = changed.gates.keys() | original.gates.keys()
-    touched = {net for net in nets if changed.gates.get(net) != original.gates.get(net)}
-    touched |= differing
-    for net in changed.ordered_cone(nets, lambda net: False):
-        if touched.intersection(changed.gates.get(net, ())):
-            touched.add(net)
-    return frozenset(touched)
-
-

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from algo.errors import LiftError
@@ -104,7 +105,7 @@ def make_mutants(verilog: str, top: str, count: int, seed: int) -> Mutants:
 def _parse(number: int, line: str) -> Mutant:
     """A line of ``mutate -list``."""
     words = line.split()
-    given = {a: b.lstrip("\\") for a, b in zip(words, words[1:], strict=False) if a[0] == "-"}
+    given = {a: b.lstrip("\\") for a, b in pairwise(words) if a[0] == "-"}
     wire = given.get("-wire", "")
     source = given.get("-src", "").partition("|")[0].rpartition(":")[2]
     ends = [place.partition(".")[0] for place in source.split("-") if place]

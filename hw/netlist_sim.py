@@ -56,9 +56,7 @@ class NetlistSimulator:
         """Bring the outputs up to date with inputs and state."""
         inputs = [word for words in self._inputs.values() for word in words]
         undefined = [self._random.getrandbits(self.lanes) for _ in self.netlist.undefined]
-        flat, self._next = self._evaluate(
-            list(self.state.values()), inputs, undefined, self._ones
-        )
+        flat, self._next = self._evaluate(list(self.state.values()), inputs, undefined, self._ones)
         given = iter(flat)
         self._outputs = {
             name: [next(given) for _ in nets] for name, nets in self.netlist.outputs.items()
@@ -89,12 +87,16 @@ def compile_netlist(netlist: Netlist, order: Sequence[int]) -> _Evaluate:
     try:
         cone = netlist.ordered_cone(roots, lambda net: False)
     except CombinationalLoop as loop:
-        raise LiftError(f"combinational loop: {loop}; faults may close one, take another seed") from (
-            None
-        )
+        raise LiftError(
+            f"combinational loop: {loop}; faults may close one, take another seed"
+        ) from (None)
     given = [net for nets in netlist.inputs.values() for net in nets]
     lines = ["def evaluate(state, inputs, undefined, ones):", f" n{FALSE}, n{TRUE} = 0, ones"]
-    for nets, name in ((order, "state"), (given, "inputs"), (sorted(netlist.undefined), "undefined")):
+    for nets, name in (
+        (order, "state"),
+        (given, "inputs"),
+        (sorted(netlist.undefined), "undefined"),
+    ):
         if nets:
             lines.append(f" [{', '.join(f'n{net}' for net in nets)}] = {name}")
     for net in cone:

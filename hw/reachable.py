@@ -8,6 +8,7 @@ input, reset included. Of a data register it is known for which values of each w
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Any
 
 from algo.errors import LiftError
@@ -165,9 +166,7 @@ class Reachable:
         changed = True
         while changed:
             changed = False
-            self.known = {
-                q: self.any_of(seen) for q, seen in guessed.items()
-            }
+            self.known = {q: self.any_of(seen) for q, seen in guessed.items()}
             for q, seen in guessed.items():
                 one = self.functions.following(q)
                 may = self.constrained(one)
@@ -177,7 +176,9 @@ class Reachable:
                         if value not in seen[word.name] and may & becomes != manager.false:
                             seen[word.name].add(value)
                             changed = True
-        self.known = {q: bound for q, bound in self.known.items() if self.states & ~bound != manager.false}
+        self.known = {
+            q: bound for q, bound in self.known.items() if self.states & ~bound != manager.false
+        }
         assert all(not registers[q].init for q in self.known)
 
     def constrained(self, function: Diagram) -> Diagram:
@@ -204,7 +205,7 @@ class Reachable:
         """By data register that starts as 0, the values seen of every word while it was 1."""
         netlist = self.netlist
         simulator = NetlistSimulator(netlist, _LANES)
-        from random import Random
+
         random = Random(0)
         seen: dict[int, dict[str, set[int]]] = {
             q: {word.name: set() for word in self.words}
@@ -212,7 +213,7 @@ class Reachable:
             if netlist.registers[q].init == 0
         }
         pressure = [random.random() for _ in range(_LANES)]
-        for cycle in range(_CYCLES):
+        for _ in range(_CYCLES):
             for port, nets in netlist.inputs.items():
                 width = len(nets)
                 match port:

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from liftquant.console import err, out
+from liftquant.rtl_faults_command import faults
+from liftquant.rtl_mutate_command import mutate
 from liftquant.rtl_prove_command import prove
 from liftquant.rtl_vectors_command import vectors
 from liftquant.rtl_verify_command import verify
@@ -14,6 +16,8 @@ rtl = typer.Typer(help="Decoders in hardware: ours and your own.", no_args_is_he
 rtl.command("verify")(verify)
 rtl.command("vectors")(vectors)
 rtl.command("prove")(prove)
+rtl.command("mutate")(mutate)
+rtl.command("faults")(faults)
 
 
 @rtl.callback()

@@ -14,6 +14,8 @@ from sim.result import BenchResult, Mismatch
 from sim.stalls import flow
 from sim.stimulus import Stimulus
 
+_RHYTHM = (1 << 61) - 1  # a prime
+
 
 class UnknownValueError(Exception):
     """A port read as X or Z."""
@@ -112,6 +114,7 @@ async def exercise(design: Adapter, stimulus: Stimulus, to_first: bool = False) 
         seconds=time.perf_counter() - started,
         wrong_at=run.cycle if run.wrong_at is None and failure else run.wrong_at,
         waits=(run.waits_in, run.waits_out),
+        rhythm=run.rhythm,
     )
 
 
@@ -146,6 +149,7 @@ class _Run:
         self.last_out = -1
         self.wrong_at: int | None = None  # when the first mismatch came
         self.waits_in = self.waits_out = 0  # cycles in which a beat waited for ready
+        self.rhythm = 0
         self.held: int | None = None  # a payload that waits for ready
 
     async def transfer(self) -> str | None:
@@ -179,6 +183,7 @@ class _Run:
                     if not sent:
                         self.first_in = self.cycle
                     sent += 1
+                    self._beat(0)
                     presenting = False
                     idle = 0
                 else:
@@ -226,7 +231,12 @@ class _Run:
         if self.first_out is None:
             self.first_out = self.cycle
         self.last_out = self.cycle
+        self._beat(1)
         return None
+
+    def _beat(self, side: int) -> None:
+        """Count a transfer of this cycle in the rhythm."""
+        self.rhythm = (self.rhythm * 31 + 2 * self.cycle + side) % _RHYTHM
 
     async def drain(self) -> str | None:
         """Everything expected has arrived; nothing else may."""

@@ -1,6 +1,6 @@
 """The passes that one of our decoders goes through, and what each must come to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -45,9 +45,7 @@ class Weakening:
 WHOLE = Weakening()
 
 
-def decoder_passes(
-    geometry: Geometry, seed: int, without: Weakening = WHOLE
-) -> list[DecoderPass]:
+def decoder_passes(geometry: Geometry, seed: int, without: Weakening = WHOLE) -> list[DecoderPass]:
     """Every pass; the same arguments give the same passes.
 
     Streams of zeros, of ones, with single bits, and random ones, with random bits in the spare
@@ -74,9 +72,7 @@ def _passes(geometry: Geometry, seed: int) -> Iterator[DecoderPass]:
         made = decoder_stimulus(geometry, vectors.words, seed=seed + salt, stalls=stalls)
         inputs = _spare_bits_random(geometry, made.inputs, seed + salt)
         drain = geometry.latency + 2 * geometry.beats_out
-        return replace(
-            made, inputs=inputs, longest_stall=longest, patience=PATIENCE, drain=drain
-        )
+        return replace(made, inputs=inputs, longest_stall=longest, patience=PATIENCE, drain=drain)
 
     yield DecoderPass("full rate", stimulus(fresh(3, 0) + corners, 0))
     yield DecoderPass("stalls", stimulus(fresh(3, 1) + corners, 1, (0.3, 0.3)))
@@ -84,21 +80,24 @@ def _passes(geometry: Geometry, seed: int) -> Iterator[DecoderPass]:
     yield DecoderPass("input stalls", stimulus(fresh(3, 3) + corners, 3, (0.9, 0.1)))
     yield DecoderPass("output stalls", stimulus(fresh(3, 4) + corners, 4, (0.1, 0.9)))
     yield DecoderPass("bursts", stimulus(fresh(4, 5) + corners, 5, (0.05, 0.05), 40))
+    # gaps in every stage: input comes as slowly as output goes, in beats that may be of many
+    beat = geometry.architecture.cycles * geometry.beats_out // geometry.beats_in
+    yield DecoderPass("starved", stimulus(fresh(5, 6), 6, (0.85, 0.25), 4 + 2 * beat))
     ends = sorted({1, 2, geometry.beats_in // 2, geometry.beats_in, geometry.beats_in + 1} - {0})
-    for n, beats in enumerate(ends, 6):
+    for n, beats in enumerate(ends, 7):
         stalls = (0.0, 0.0) if n % 2 else (0.3, 0.3)
         few = fresh(3, n)
         yield DecoderPass(f"reset after {beats} input beats", stimulus(few, n, stalls), beats)
 
 
-def _spare_bits_random(geometry: Geometry, inputs: object, seed: int) -> list[int]:
+def _spare_bits_random(geometry: Geometry, inputs: Sequence[int], seed: int) -> list[int]:
     random, last = Random(seed), geometry.beats_in - 1
     spare = geometry.beat_bits - geometry.last_beat_bits
     return [
         payload | random.getrandbits(spare) << geometry.last_beat_bits
         if n % geometry.beats_in == last
         else payload
-        for n, payload in enumerate(inputs)  # type: ignore[arg-type]
+        for n, payload in enumerate(inputs)
     ]
 
 
@@ -133,7 +132,7 @@ def judge(
         one: the pass.
         result: of it.
         reference: of the same pass on the design that the decoder was made from; whatever the
-            stalls are, each takes as many cycles as the other.
+            stalls are, every beat moves in the same cycle as there.
         without: checks that are left out.
     """
     if result.mismatches:
@@ -146,6 +145,7 @@ def judge(
     got = _timing(result)
     if one.stimulus.stalls == (0.0, 0.0):
         streams = len(one.stimulus.expected) // geometry.beats_out
+        want: dict[str, int | None]
         want = {"latency": geometry.latency, "cycles": geometry.cycles(streams)}
         got = {name: got[name] for name in want}
     elif reference is not None:
@@ -163,4 +163,5 @@ def _timing(result: BenchResult) -> dict[str, int | None]:
         "cycles": result.cycles,
         "waits at the input": waits_in,
         "waits at the output": waits_out,
+        "rhythm": result.rhythm,
     }

@@ -79,10 +79,11 @@ class FaultResult:
 
     def most_changed(self) -> dict[str, tuple[int, int]]:
         """By kind with a bound: the most weights that one fault changed, and its bound."""
-        return {
-            kind: max(((f.changed, f.bound) for f in self.faults if f.kind == kind), default=(0, 0))
-            for kind in ("stream", "data")
-        }
+        most = {}
+        for kind in ("stream", "data"):
+            pairs = [(fault.changed, fault.bound) for fault in self.faults if fault.kind == kind]
+            most[kind] = max(pairs, default=(0, 0))
+        return most
 
 
 class Recorder:
@@ -299,15 +300,12 @@ def _allowed(geometry: Geometry, clean: Recorder, flip: _Flip, streams: int) -> 
     return in_flight(code, groups, streams, weights, brought)
 
 
-def _effect(
-    wrong: Effects, allowed: Flags, result: BenchResult, without: BenchResult
-) -> str:
+def _effect(wrong: Effects, allowed: Flags, result: BenchResult, without: BenchResult) -> str:
     if result.failure is not None:
         return "hang" if "no transfer" in result.failure else "protocol"
     if wrong.any():
         return "spread" if wrong[~allowed].any() else "bounded"
-    same = (result.cycles, result.latency) == (without.cycles, without.latency)
-    return "none" if same and result.waits == without.waits else "late"
+    return "none" if result.rhythm == without.rhythm else "late"
 
 
 def _describe(netlist: Netlist, flip: _Flip) -> str:

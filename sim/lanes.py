@@ -100,9 +100,7 @@ class Lanes:
         self.simulator.settle()
 
 
-def _resume(
-    running: dict[int, Coroutine[Any, Any, Result]], ended: dict[int, Result]
-) -> None:
+def _resume(running: dict[int, Coroutine[Any, Any, Result]], ended: dict[int, Result]) -> None:
     """Run every program to its next step; those that end leave `running`."""
     for lane, coroutine in list(running.items()):
         try:
