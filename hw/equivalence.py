@@ -31,6 +31,10 @@ class Equivalence:
         self._original = selected(netlist, 0)
         self._reachable = Reachable(self._original)
 
+    def same_step(self, mutant: int) -> str | None:
+        """As `same`, but looks at one clock edge alone, which is quick and proves most."""
+        return _Pair(self._reachable, selected(self._netlist, mutant)).proof_of_a_step()
+
     def same(self, mutant: int) -> str | None:
         """How mutant `mutant` was proved to be the decoder, or None where it was not."""
         return _Pair(self._reachable, selected(self._netlist, mutant)).proof()
@@ -47,36 +51,43 @@ class _Pair:
         self._seen: dict[int, dict[str, set[int]]] = {}  # when a register of the data may differ
         self._states = reachable.states  # of the control, the mutant's own variables with it
 
-    def proof(self) -> str | None:
+    def proof_of_a_step(self) -> str | None:
         if not self._touched():
             return "the fault changes no logic"
+        if list(self._wrong(self._changed.registers)) or not self._outputs_agree():
+            return None
+        return "same next state and outputs in every state that can be reached"
+
+    def proof(self) -> str | None:
         grown = True
         while grown:
             # most faults that are some show at an output before they have spread
-            if not self._handshakes_agree() or not self._payload_agrees():
+            self._follow_control()
+            if not self._outputs_agree():
                 return None
             if len(self._others) > _MOST or len(self._manager) > _MOST_NODES:
                 return None
             grown = self._spread()
-        if not self._others:
-            return "same next state and outputs in every state that can be reached"
         if not self._seen:
             return "other states of the control, same outputs"
         return "registers differ only while nothing reads them"
 
-    def _handshakes_agree(self) -> bool:
-        """Bring the states of both controls up to date; whether ready and valid are then equal."""
+    def _follow_control(self) -> None:
+        """Bring the states of both controls up to date."""
         while new := [q for q, _ in self._wrong(self._reachable.control - self._others.keys())]:
             for q in new:
                 self._others[q] = self._variable(q)
             self._states = self._product()
-        return self._agree("i__ready", self._manager.true) and self._agree(
-            "o__valid", self._manager.true
-        )
 
-    def _payload_agrees(self) -> bool:
+    def _outputs_agree(self) -> bool:
+        """Whether ready and valid are equal, and the payload while valid is high."""
         (valid,) = self._reachable.netlist.outputs["o__valid"]
-        return self._agree("o__payload", self._reachable.functions.of(valid))
+        offered, always = self._reachable.functions.of(valid), self._manager.true
+        return (
+            self._agree("i__ready", always)
+            and self._agree("o__valid", always)
+            and self._agree("o__payload", offered)
+        )
 
     def _agree(self, port: str, when: Diagram) -> bool:
         functions, original = self._functions(), self._reachable.netlist

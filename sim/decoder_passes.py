@@ -9,6 +9,7 @@ from sim.result import BenchResult
 from sim.stimulus import Stimulus, decoder_stimulus
 from sim.vectors import Vectors, corner_vectors, random_vectors
 
+_LONG = 1500  # output beats of a long pass, and some corners
 PATIENCE = 100  # cycles; a decoder that may move does so within a few
 
 
@@ -20,11 +21,13 @@ class DecoderPass:
         name: says what it tries.
         stimulus: without stalls, cycles and latency must be as the geometry predicts.
         broken_off: input beats that are sent and broken off by a reset beforehand.
+        long: it takes many cycles, for what is rare.
     """
 
     name: str
     stimulus: Stimulus
     broken_off: int = 0
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,22 @@ def _passes(geometry: Geometry, seed: int) -> Iterator[DecoderPass]:
     yield DecoderPass("full rate", stimulus(fresh(3, 0) + corners, 0))
     yield DecoderPass("stalls", stimulus(fresh(3, 1) + corners, 1, (0.3, 0.3)))
     yield DecoderPass("one stream", stimulus(fresh(1, 2), 2))
-    yield DecoderPass("input stalls", stimulus(fresh(3, 3) + corners, 3, (0.9, 0.1)))
-    yield DecoderPass("output stalls", stimulus(fresh(3, 4) + corners, 4, (0.1, 0.9)))
-    yield DecoderPass("bursts", stimulus(fresh(4, 5) + corners, 5, (0.05, 0.05), 40))
-    # gaps in every stage: input comes as slowly as output goes, in beats that may be of many
-    beat = geometry.architecture.cycles * geometry.beats_out // geometry.beats_in
-    yield DecoderPass("starved", stimulus(fresh(5, 6), 6, (0.85, 0.25), 4 + 2 * beat))
     ends = sorted({1, 2, geometry.beats_in // 2, geometry.beats_in, geometry.beats_in + 1} - {0})
     for n, beats in enumerate(ends, 7):
         stalls = (0.0, 0.0) if n % 2 else (0.3, 0.3)
         few = fresh(3, n)
         yield DecoderPass(f"reset after {beats} input beats", stimulus(few, n, stalls), beats)
+    many = -(-_LONG // geometry.beats_out)
+    long = {
+        "input stalls": ((0.9, 0.1), 1),
+        "output stalls": ((0.1, 0.9), 1),
+        "bursts": ((0.05, 0.05), 40),
+        # input as slow as output, in beats that may be of many: gaps in every stage
+        "starved": ((0.75, 0.1), 4 + 4 * geometry.beats_out // geometry.beats_in),
+    }
+    for n, (name, (stalls, longest)) in enumerate(long.items(), 3):
+        vectors = fresh(many, n) + corners
+        yield DecoderPass(name, stimulus(vectors, n, stalls, longest), long=True)
 
 
 def _spare_bits_random(geometry: Geometry, inputs: Sequence[int], seed: int) -> list[int]:

@@ -1,7 +1,8 @@
 """How many faults the bench finds: mutants of a decoder, each driven like the decoder itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from algo.errors import LiftError
 from hw.equivalence import Equivalence
@@ -69,57 +70,75 @@ def try_mutants(
 ) -> MutationResult:
     """Run the bench on every mutant, and look whether the survivors are faults at all.
 
+    Mutants that one clock edge proves equivalent are spared the long passes.
+
     Raises:
         LiftError: the decoder itself does not pass, or a fault closed a combinational loop.
     """
-    found = find_mutants(geometry, mutants, seed, without, step)
-    proofs: dict[int, str | None] = {}
-    if len(found) < len(mutants.mutants):
+    bench = _Bench(geometry, mutants, seed, without, step)
+    passes = decoder_passes(geometry, seed, without)
+    proofs: dict[int, str] = {}
+    bench.run([one for one in passes if not one.long])
+    if bench.alive:
         step(0, "reachable states")
         equivalence = Equivalence(mutants.netlist)
-        for mutant in mutants.mutants:
-            if mutant.number not in found:
-                step(0, f"is mutant {mutant.number} one")
-                proofs[mutant.number] = equivalence.same(mutant.number)
-                step(1, "")
+        _prove(bench.alive, equivalence.same_step, proofs, step)
+        bench.alive -= proofs.keys()
+        bench.run([one for one in passes if one.long])
+        _prove(bench.alive, equivalence.same, proofs, step)
     return MutationResult(
-        tuple(Verdict(m, found.get(m.number), proofs.get(m.number)) for m in mutants.mutants)
+        tuple(Verdict(m, bench.found.get(m.number), proofs.get(m.number)) for m in mutants.mutants)
     )
 
 
-def find_mutants(
-    geometry: Geometry,
-    mutants: Mutants,
-    seed: int = 0,
-    without: Weakening = WHOLE,
-    step: Step = lambda decided, next_one: None,
-) -> dict[int, Finding]:
-    """Take the decoder and all its mutants through every pass; what was found, by number.
+def _prove(
+    alive: Iterable[int],
+    attempt: Callable[[int], str | None],
+    proofs: dict[int, str],
+    step: Step,
+) -> None:
+    for number in sorted(alive):
+        step(0, f"whether mutant {number} is one")
+        proof = attempt(number)
+        if proof is not None:
+            proofs[number] = proof
+            step(1, proof)
 
-    They are simulated at once, a lane each, lane 0 the decoder. Registers begin at random.
 
-    Raises:
-        LiftError: the decoder itself does not pass, or a fault closed a combinational loop.
+class _Bench:
+    """The decoder and all its mutants, simulated at once, a lane each; lane 0 is the decoder.
+
+    Attributes:
+        alive: mutants to go on with.
+        found: what was found, by number.
     """
-    count = len(mutants.mutants)
-    simulator = NetlistSimulator(mutants.netlist, count + 1, seed)
-    simulator.set(SELECT, range(count + 1))
-    simulator.scramble()
-    lanes = Lanes(simulator)
-    found: dict[int, Finding] = {}
-    for one in decoder_passes(geometry, seed, without):
-        step(0, one.name)
-        before = len(found)
-        alive = [lane for lane in range(count + 1) if lane not in found]
-        results = lanes.run(alive, lambda design, one=one: run_pass(design, one))  # type: ignore[misc]
-        for lane, result in results.items():
-            finding = judge(geometry, one, result, results[0], without)
-            if finding is not None:
-                found[lane] = finding
-        if 0 in found:
-            raise LiftError(f"the decoder itself does not pass: {found[0].what}")
-        step(len(found) - before, one.name)
-    return found
+
+    def __init__(
+        self, geometry: Geometry, mutants: Mutants, seed: int, without: Weakening, step: Step
+    ) -> None:
+        numbers = range(len(mutants.mutants) + 1)
+        simulator = NetlistSimulator(mutants.netlist, len(numbers), seed)
+        simulator.set(SELECT, numbers)
+        simulator.scramble()
+        self._lanes = Lanes(simulator)
+        self._geometry, self._without, self._step = geometry, without, step
+        self.alive = set(numbers[1:])
+        self.found: dict[int, Finding] = {}
+
+    def run(self, passes: Iterable[DecoderPass]) -> None:
+        """Take the decoder and the mutants that are alive through passes."""
+        for one in passes:
+            self._step(0, one.name)
+            results = self._lanes.run([0, *sorted(self.alive)], partial(run_pass, one=one))
+            for lane, result in results.items():
+                finding = judge(self._geometry, one, result, results[0], self._without)
+                if finding is None:
+                    continue
+                if not lane:
+                    raise LiftError(f"the decoder itself does not pass: {finding.what}")
+                self.found[lane] = finding
+                self.alive.remove(lane)
+                self._step(1, one.name)
 
 
 async def run_pass(design: LaneAdapter, one: DecoderPass) -> BenchResult:
