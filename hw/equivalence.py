@@ -9,10 +9,9 @@ Where that does not follow nothing is said: the mutant may be the same decoder a
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
-from hw.mutants import SELECT
-from hw.netlist import FALSE, TRUE, Netlist
+from hw.mutants import selected
+from hw.netlist import Netlist
 from hw.reachable import Diagram, Functions, Reachable
 
 _MOST = 64  # registers that differ; a fault that is none touches few
@@ -172,37 +171,3 @@ class _Pair:
 
     def _data(self) -> set[str]:
         return {*self._reachable.data, *(f"w{q}" for q in self._others)}
-
-
-def selected(netlist: Netlist, mutant: int) -> Netlist:
-    """The netlist with its selecting input at `mutant`, constants followed through."""
-    known = {net: mutant >> n & 1 for n, net in enumerate(netlist.inputs[SELECT])}
-    known |= {FALSE: FALSE, TRUE: TRUE}
-    roots = [net for nets in netlist.outputs.values() for net in nets]
-    for register in netlist.registers.values():
-        roots += [register.d, register.enable]
-    same: dict[int, int] = {}
-    gates: dict[int, tuple[int, ...]] = {}
-    for net in netlist.ordered_cone(roots, lambda net: False):
-        sources = tuple(same.get(s, s) for s in netlist.gates.get(net, ()))
-        values = [known.get(s) for s in sources]
-        if net in known or not sources:
-            continue
-        if len(sources) == 1 and values[0] is not None:
-            known[net] = 1 - values[0]
-        elif len(sources) == 2 and 0 in values:
-            known[net] = 0
-        elif values == [1, 1]:
-            known[net] = 1
-        elif len(sources) == 2 and 1 in values:
-            same[net] = sources[1 - values.index(1)]
-        elif len(sources) == 2 and sources[0] == sources[1]:
-            same[net] = sources[0]
-        elif len(sources) == 1 and len(gates.get(sources[0], ())) == 1:
-            same[net] = gates[sources[0]][0]  # inverted twice
-        else:
-            gates[net] = sources
-    gates |= {net: (other, other) for net, other in same.items()}
-    gates |= {net: (value, value) for net, value in known.items() if net > TRUE}
-    names = {name: tuple(same.get(n, n) for n in nets) for name, nets in netlist.names.items()}
-    return replace(netlist, gates=gates, names=names)

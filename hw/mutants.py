@@ -2,12 +2,14 @@
 
 import json
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from algo.errors import LiftError
-from hw.netlist import MAPPING, Netlist, read_netlist
+from hw.netlist import FALSE, MAPPING, TRUE, Netlist, read_netlist
 from hw.yosys import run_yosys
 
 SELECT = "mutsel"  # the input: 0 for the decoder as it is, n for mutant n
@@ -83,7 +85,8 @@ def make_mutants(verilog: str, top: str, count: int, seed: int) -> Mutants:
             "opt_clean",
         ]
         wanted = count + count // 10 + 8  # some fall on clocks
-        run_yosys([*prepare, f"mutate -list {wanted} -seed {seed} -o list.txt"], folder)
+        choose = [f"mutate -list {wanted} -seed {seed} -o list.txt", "write_json before.json"]
+        run_yosys([*prepare, *choose], folder)
         lines = (folder / "list.txt").read_text(encoding="utf-8").splitlines()
         lines = [line for line in lines if not _CLOCKS & {*line.split()}]
         if len(lines) < count:
@@ -97,9 +100,66 @@ def make_mutants(verilog: str, top: str, count: int, seed: int) -> Mutants:
         (folder / "apply.ys").write_text("\n".join(apply) + "\n", encoding="utf-8")
         finish = ["script apply.ys", "memory_map", *MAPPING[1:], "write_json netlist.json"]
         run_yosys([*prepare, *finish], folder)
-        design = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))
+        before, design = (
+            json.loads((folder / f"{stage}.json").read_text(encoding="utf-8"))
+            for stage in ("before", "netlist")
+        )
+    netlist = _with_initial_values(read_netlist(design, top), before, top)
     chosen = tuple(_parse(n, line) for n, line in enumerate(lines, 1))
-    return Mutants(read_netlist(design, top), chosen)
+    return Mutants(netlist, chosen)
+
+
+def selected(netlist: Netlist, mutant: int) -> Netlist:
+    """The netlist with its selecting input at `mutant`, constants followed through."""
+    known = {net: mutant >> n & 1 for n, net in enumerate(netlist.inputs[SELECT])}
+    known |= {FALSE: FALSE, TRUE: TRUE}
+    roots = [net for nets in netlist.outputs.values() for net in nets]
+    for register in netlist.registers.values():
+        roots += [register.d, register.enable]
+    same: dict[int, int] = {}
+    gates: dict[int, tuple[int, ...]] = {}
+    for net in netlist.ordered_cone(roots, lambda net: False):
+        sources = tuple(same.get(s, s) for s in netlist.gates.get(net, ()))
+        values = [known.get(s) for s in sources]
+        if net in known or not sources:
+            continue
+        if len(sources) == 1 and values[0] is not None:
+            known[net] = 1 - values[0]
+        elif len(sources) == 2 and 0 in values:
+            known[net] = 0
+        elif values == [1, 1]:
+            known[net] = 1
+        elif len(sources) == 2 and 1 in values:
+            same[net] = sources[1 - values.index(1)]
+        elif len(sources) == 2 and sources[0] == sources[1]:
+            same[net] = sources[0]
+        elif len(sources) == 1 and len(gates.get(sources[0], ())) == 1:
+            same[net] = gates[sources[0]][0]  # inverted twice
+        else:
+            gates[net] = sources
+    gates |= {net: (other, other) for net, other in same.items()}
+    gates |= {net: (value, value) for net, value in known.items() if net > TRUE}
+    names = {name: tuple(same.get(n, n) for n in nets) for name, nets in netlist.names.items()}
+    return replace(netlist, gates=gates, names=names)
+
+
+def _with_initial_values(netlist: Netlist, before: Mapping[str, Any], top: str) -> Netlist:
+    """Give registers whose output is mutated the initial values they had before.
+
+    Yosys keeps such a value with the wire's name, which is behind the fault now.
+    """
+    initial: dict[int, int] = {}
+    names = selected(netlist, 0).names
+    for name, entry in before["modules"][top]["netnames"].items():
+        values = reversed(entry["attributes"].get("init", ""))
+        for net, bit in zip(names.get(name, ()), values, strict=False):
+            if bit in "01":
+                initial[net] = int(bit)
+    registers = {
+        q: register if register.init is not None else replace(register, init=initial.get(q))
+        for q, register in netlist.registers.items()
+    }
+    return replace(netlist, registers=registers)
 
 
 def _parse(number: int, line: str) -> Mutant:

@@ -22,12 +22,14 @@ class DecoderPass:
         stimulus: without stalls, cycles and latency must be as the geometry predicts.
         broken_off: input beats that are sent and broken off by a reset beforehand.
         long: it takes many cycles, for what is rare.
+        resets: whether a reset comes first; without, registers begin at their initial values.
     """
 
     name: str
     stimulus: Stimulus
     broken_off: int = 0
     long: bool = False
+    resets: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ WHOLE = Weakening()
 
 
 def decoder_passes(geometry: Geometry, seed: int, without: Weakening = WHOLE) -> list[DecoderPass]:
-    """Every pass; the same arguments give the same passes.
+    """Every pass, the one without a reset first; the same arguments give the same passes.
 
     Streams of zeros, of ones, with single bits, and random ones, with random bits in the spare
     places of their last beats: at full rate, with stalls, after resets in mid-stream.
@@ -77,6 +79,7 @@ def _passes(geometry: Geometry, seed: int) -> Iterator[DecoderPass]:
         drain = geometry.latency + 2 * geometry.beats_out
         return replace(made, inputs=inputs, longest_stall=longest, patience=PATIENCE, drain=drain)
 
+    yield DecoderPass("never reset", stimulus(fresh(2, 11), 11), resets=False)
     yield DecoderPass("full rate", stimulus(fresh(3, 0) + corners, 0))
     yield DecoderPass("stalls", stimulus(fresh(3, 1) + corners, 1, (0.3, 0.3)))
     yield DecoderPass("one stream", stimulus(fresh(1, 2), 2))

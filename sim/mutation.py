@@ -108,6 +108,8 @@ def _prove(
 class _Bench:
     """The decoder and all its mutants, simulated at once, a lane each; lane 0 is the decoder.
 
+    Registers have random values before the reset of every pass that has one.
+
     Attributes:
         alive: mutants to go on with.
         found: what was found, by number.
@@ -116,34 +118,37 @@ class _Bench:
     def __init__(
         self, geometry: Geometry, mutants: Mutants, seed: int, without: Weakening, step: Step
     ) -> None:
-        numbers = range(len(mutants.mutants) + 1)
-        simulator = NetlistSimulator(mutants.netlist, len(numbers), seed)
-        simulator.set(SELECT, numbers)
-        simulator.scramble()
-        self._lanes = Lanes(simulator)
+        self._numbers = [0, *(mutant.number for mutant in mutants.mutants)]  # by lane
+        self._simulator = NetlistSimulator(mutants.netlist, len(self._numbers), seed)
+        self._simulator.set(SELECT, self._numbers)
+        self._lanes = Lanes(self._simulator)
         self._geometry, self._without, self._step = geometry, without, step
-        self.alive = set(numbers[1:])
+        self.alive = set(self._numbers[1:])
         self.found: dict[int, Finding] = {}
 
     def run(self, passes: Iterable[DecoderPass]) -> None:
         """Take the decoder and the mutants that are alive through passes."""
         for one in passes:
             self._step(0, one.name)
-            results = self._lanes.run([0, *sorted(self.alive)], partial(run_pass, one=one))
+            if one.resets:
+                self._simulator.scramble()
+            lanes = [n for n, number in enumerate(self._numbers) if not n or number in self.alive]
+            results = self._lanes.run(lanes, partial(run_pass, one=one))
             for lane, result in results.items():
                 finding = judge(self._geometry, one, result, results[0], self._without)
                 if finding is None:
                     continue
                 if not lane:
                     raise LiftError(f"the decoder itself does not pass: {finding.what}")
-                self.found[lane] = finding
-                self.alive.remove(lane)
+                self.found[self._numbers[lane]] = finding
+                self.alive.remove(self._numbers[lane])
                 self._step(1, one.name)
 
 
 async def run_pass(design: LaneAdapter, one: DecoderPass) -> BenchResult:
-    """Reset a lane and take it through a pass."""
-    await reset(design)
+    """Reset a lane, where that is wanted, and take it through a pass."""
+    if one.resets:
+        await reset(design)
     if one.broken_off:
         await break_off(design, one.stimulus, one.broken_off)
         await reset(design)
