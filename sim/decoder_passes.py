@@ -39,7 +39,7 @@ class Weakening:
     Attributes:
         stalls: passes with stalls.
         cycles: cycles and latency at full rate.
-        resets: passes after a reset in mid-stream.
+        resets: anything inside a decoder when it is reset.
     """
 
     stalls: bool = False

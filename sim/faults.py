@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from algo.packing import unpack_bits
+from algo.packing import Bits, pack_bits, unpack_bits
 from hw.geometry import Geometry
 from hw.netlist import Netlist
 from hw.netlist_sim import NetlistSimulator
@@ -145,7 +145,8 @@ def try_faults(
         seed: of faults, streams and stalls.
         streams: sent in every run.
     """
-    words = random_vectors(geometry.code, geometry.groups, streams, seed).words
+    bits = sent_bits(geometry, seed, streams)
+    words = pack_bits(bits)
     clean = replace(
         decoder_stimulus(geometry, words, seed=seed, stalls=_STALLS),
         patience=PATIENCE,
@@ -153,7 +154,6 @@ def try_faults(
     )
     flips = _choose(netlist, geometry, clean, count, seed, streams)
     results, recorders, recovered = _simulate(geometry, netlist, clean, flips, seed)
-    bits = unpack_bits(words, geometry.stream_bits)
     found = []
     for lane, flip in enumerate(flips, 1):
         wrong = _differences(geometry, clean, recorders[lane])
@@ -176,6 +176,12 @@ def try_faults(
             )
         )
     return FaultResult(tuple(found))
+
+
+def sent_bits(geometry: Geometry, seed: int, streams: int) -> Bits:
+    """The streams that `try_faults` sends, uint8 ``(streams, G*D)``."""
+    words = random_vectors(geometry.code, geometry.groups, streams, seed).words
+    return unpack_bits(words, geometry.stream_bits)
 
 
 def data_registers(netlist: Netlist) -> frozenset[int]:

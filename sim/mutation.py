@@ -130,7 +130,7 @@ class _Bench:
         """Take the decoder and the mutants that are alive through passes."""
         for one in passes:
             self._step(0, one.name)
-            if one.resets:
+            if one.resets and not self._without.resets:
                 self._simulator.scramble()
             lanes = [n for n, number in enumerate(self._numbers) if not n or number in self.alive]
             results = self._lanes.run(lanes, partial(run_pass, one=one))
