@@ -84,7 +84,8 @@ def try_mutants(
         equivalence = Equivalence(mutants.netlist)
         _prove(bench.alive, equivalence.same_step, proofs, step)
         bench.alive -= proofs.keys()
-        bench.run([one for one in passes if one.long])
+        if bench.alive:
+            bench.run([one for one in passes if one.long])
         _prove(bench.alive, equivalence.same, proofs, step)
     return MutationResult(
         tuple(Verdict(m, bench.found.get(m.number), proofs.get(m.number)) for m in mutants.mutants)

@@ -38,7 +38,6 @@ def test_no_killed_mutant_is_proved_equivalent(sample, result):
     equivalence = Equivalence(sample.netlist)
     killed = [v.mutant.number for v in result.verdicts if v.outcome == "killed"]
     assert [number for number in killed if equivalence.same_step(number)] == []
-    assert [number for number in killed[:3] if equivalence.same(number)] == []
 
 
 # faults by hand, in the decoder itself
