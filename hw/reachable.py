@@ -135,10 +135,12 @@ class Reachable:
             state = larger
 
     def start(self, variables: Mapping[int, Diagram]) -> Diagram:
-        """That variables of registers have the registers' initial values."""
+        """That variables of registers have the registers' initial values, where they have any."""
         result = self.manager.true
         for q, variable in variables.items():
-            result &= variable if self.netlist.registers[q].init else ~variable
+            init = self.netlist.registers[q].init
+            if init is not None:
+                result &= variable if init else ~variable
         return result
 
     def _words(self) -> list[Word]:
@@ -161,7 +163,7 @@ class Reachable:
 
     def _learn(self) -> None:
         """Find `known`: guess from a simulation, then weaken until every step keeps it."""
-        manager, registers = self.manager, self.netlist.registers
+        manager = self.manager
         guessed = self._guess()
         changed = True
         while changed:
@@ -179,7 +181,6 @@ class Reachable:
         self.known = {
             q: bound for q, bound in self.known.items() if self.states & ~bound != manager.false
         }
-        assert all(not registers[q].init for q in self.known)
 
     def constrained(self, function: Diagram) -> Diagram:
         """`function` in those states that can be, as far as is known of the data it reads."""

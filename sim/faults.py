@@ -1,10 +1,8 @@
 """Seeded faults: a bit flipped in a running decoder, and what becomes of its weights."""
 
 from collections import Counter
-from collections.abc import Awaitable
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +14,7 @@ from sim.bench import exercise
 from sim.decoder_passes import PATIENCE
 from sim.fault_effects import Effects, Flags, flip_effect, holders, in_flight
 from sim.lanes import LaneAdapter, Lanes, reset
+from sim.recorder import Recorder
 from sim.result import BenchResult
 from sim.stimulus import Stimulus, decoder_stimulus
 from sim.vectors import random_vectors
@@ -84,42 +83,6 @@ class FaultResult:
             pairs = [(fault.changed, fault.bound) for fault in self.faults if fault.kind == kind]
             most[kind] = max(pairs, default=(0, 0))
         return most
-
-
-class Recorder:
-    """A lane that remembers its transfers.
-
-    Attributes:
-        taken: the cycle of every input transfer.
-        given: cycle and payload of every output transfer.
-    """
-
-    simulator = LaneAdapter.simulator
-
-    def __init__(self, design: LaneAdapter) -> None:
-        self._design = design
-        self._set = {"i_valid": 0, "o_ready": 0}
-        self._cycle = 0
-        self.taken: list[int] = []
-        self.given: list[tuple[int, int]] = []
-
-    def set(self, port: str, value: int) -> None:
-        self._set[port] = value
-        self._design.set(port, value)
-
-    def get(self, port: str) -> int:
-        return self._design.get(port)
-
-    def settle(self) -> Awaitable[Any]:
-        return self._design.settle()
-
-    def edge(self) -> Awaitable[Any]:
-        if self._set["i_valid"] and self.get("i_ready"):
-            self.taken.append(self._cycle)
-        if self._set["o_ready"] and self.get("o_valid"):
-            self.given.append((self._cycle, self.get("o_payload")))
-        self._cycle += 1
-        return self._design.edge()
 
 
 @dataclass(frozen=True)
