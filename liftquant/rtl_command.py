@@ -7,6 +7,8 @@ import typer
 
 from liftquant.console import err, out
 from liftquant.rtl_engine_command import export_layer_engine
+from liftquant.rtl_faults_command import faults
+from liftquant.rtl_mutate_command import mutate
 from liftquant.rtl_prove_command import prove
 from liftquant.rtl_synth_command import synth
 from liftquant.rtl_vectors_command import vectors
@@ -18,6 +20,8 @@ rtl.command("vectors")(vectors)
 rtl.command("prove")(prove)
 rtl.command("synth")(synth)
 rtl.command("export-engine")(export_layer_engine)
+rtl.command("mutate")(mutate)
+rtl.command("faults")(faults)
 
 
 @rtl.callback()

@@ -14,6 +14,8 @@ from sim.result import BenchResult, Mismatch
 from sim.stalls import flow
 from sim.stimulus import Stimulus
 
+_RHYTHM = (1 << 61) - 1  # a prime
+
 
 class UnknownValueError(Exception):
     """A port read as X or Z."""
@@ -82,17 +84,17 @@ class _Scoreboard:
         return bits - (bits >> width - 1 << width)
 
 
-async def exercise(design: Adapter, stimulus: Stimulus) -> BenchResult:
+async def exercise(design: Adapter, stimulus: Stimulus, to_first: bool = False) -> BenchResult:
     """Send every input beat, check every output beat, then watch for surplus ones.
 
     The design must be out of reset and idle. Never hangs: a design that stops is a failure after
-    `patience` cycles.
+    `patience` cycles. With `to_first`, the first beat with a wrong weight ends it.
     """
     started = time.perf_counter()
-    run = _Run(design, stimulus)
+    run = _Run(design, stimulus, to_first)
     try:
         failure = await run.transfer()
-        if failure is None:
+        if failure is None and not run.ended:
             failure = await run.drain()
     except UnknownValueError as error:
         failure = f"cycle {run.cycle}: {error}"
@@ -112,6 +114,7 @@ async def exercise(design: Adapter, stimulus: Stimulus) -> BenchResult:
         seconds=time.perf_counter() - started,
         wrong_at=run.cycle if run.wrong_at is None and failure else run.wrong_at,
         waits=(run.waits_in, run.waits_out),
+        rhythm=run.rhythm,
     )
 
 
@@ -135,9 +138,10 @@ async def break_off(design: Adapter, stimulus: Stimulus, beats: int) -> None:
 class _Run:
     """The state of one run; cycle numbers count clock edges from the start of the run."""
 
-    def __init__(self, design: Adapter, stimulus: Stimulus) -> None:
+    def __init__(self, design: Adapter, stimulus: Stimulus, to_first: bool) -> None:
         self.design = design
         self.stimulus = stimulus
+        self.to_first = to_first
         self.board = _Scoreboard(stimulus)
         self.cycle = 0
         self.first_in: int | None = None
@@ -145,6 +149,7 @@ class _Run:
         self.last_out = -1
         self.wrong_at: int | None = None  # when the first mismatch came
         self.waits_in = self.waits_out = 0  # cycles in which a beat waited for ready
+        self.rhythm = 0
         self.held: int | None = None  # a payload that waits for ready
 
     async def transfer(self) -> str | None:
@@ -178,6 +183,7 @@ class _Run:
                     if not sent:
                         self.first_in = self.cycle
                     sent += 1
+                    self._beat(0)
                     presenting = False
                     idle = 0
                 else:
@@ -186,6 +192,8 @@ class _Run:
             problem = self._look(ready)
             if problem is not None:
                 return self._at(problem)
+            if self.ended:
+                return None
             if board.received > before:
                 idle = 0
             elif idle > stimulus.patience:
@@ -196,6 +204,11 @@ class _Run:
             await edge()
             self.cycle += 1
         return None
+
+    @property
+    def ended(self) -> bool:
+        """A wrong weight was found, and one is enough."""
+        return self.to_first and self.board.first is not None
 
     def _look(self, ready: bool) -> str | None:
         """Check the output of a settled cycle; takes its payload where ready says so."""
@@ -218,7 +231,12 @@ class _Run:
         if self.first_out is None:
             self.first_out = self.cycle
         self.last_out = self.cycle
+        self._beat(1)
         return None
+
+    def _beat(self, side: int) -> None:
+        """Count a transfer of this cycle in the rhythm."""
+        self.rhythm = (self.rhythm * 31 + 2 * self.cycle + side) % _RHYTHM
 
     async def drain(self) -> str | None:
         """Everything expected has arrived; nothing else may."""

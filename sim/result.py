@@ -48,6 +48,8 @@ class BenchResult:
         waves: path of the waveform file, where one was asked for.
         wrong_at: clock edges from the start of the run to the first mismatch, or to the failure.
         waits: cycles in which a beat waited for ready, at the input and at the output.
+        rhythm: checksum over the cycles of all transfers, of both sides; equal where every beat
+            moved in the same cycle.
     """
 
     simulator: str
@@ -64,6 +66,7 @@ class BenchResult:
     waves: str | None = None
     wrong_at: int | None = None
     waits: tuple[int, int] = (0, 0)
+    rhythm: int = 0
 
     @property
     def passed(self) -> bool:
