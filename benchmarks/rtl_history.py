@@ -11,6 +11,7 @@ from typing import Any
 
 from algo.files import read_json, write_json
 from algo.shipped import shipped_codes
+from benchmarks.engine_costs import engine
 from hw.architecture import parse_architecture
 from hw.cost_designs import TOP, Design, decoder_design, projection_design
 from hw.costs import Cache, measure, versions
@@ -21,6 +22,7 @@ from liftquant.console import err, progress
 HISTORY = Path(__file__).parent / "rtl_history.json"
 SEEDS = 3
 WEIGHTS = 576  # of a stream, for whole decoders
+ENGINE_LANES = 64
 TOLERANCE = 0.10
 # unit, code, architecture, lanes
 _LIST = (
@@ -47,7 +49,7 @@ def designs() -> list[Design]:
             found.append(decoder_design(shipped, name, lanes, architecture, WEIGHTS))
         else:
             found.append(projection_design(shipped, name, lanes, architecture))
-    return found
+    return [*found, engine(ENGINE_LANES)]
 
 
 def last_entry() -> dict[str, Any]:
@@ -62,17 +64,19 @@ def mapped_area(design: Design) -> Area:
         return map_to_ecp5(design.verilog, TOP, Path(name))
 
 
-def drifts(recorded: dict[str, Any], area: Area) -> list[str]:
+def drifts(recorded: dict[str, Any], area: Area, mhz: float | None = None) -> list[str]:
     """What differs by more than `TOLERANCE` from the figures of an entry; empty where all is well.
 
     Args:
         recorded: a design's figures in an entry.
         area: its cells now.
+        mhz: its clock now, the median of as many seeds; None where it was not placed.
     """
+    now = {"lut": area.lut, "lut_ram": area.lut_ram, "ff": area.ff, "mhz": mhz}
     return [
-        f"{name}: {recorded[name]} recorded, {now} now"
-        for name, now in (("lut", area.lut), ("ff", area.ff))
-        if abs(now - recorded[name]) > TOLERANCE * recorded[name]
+        f"{name}: {recorded[name]:g} recorded, {value:g} now"
+        for name, value in now.items()
+        if value is not None and abs(value - recorded[name]) > TOLERANCE * recorded[name]
     ]
 
 

@@ -14,6 +14,12 @@ WEIGHT_BITS = 4
 _LARGEST_WEIGHT = (1 << WEIGHT_BITS) - 1  # of q - zero, in absolute value
 
 
+def int4_latency(lanes: int, adders: bool, symmetric: bool) -> int:
+    """Edges from a row's last beat to its sum."""
+    ranks = 0 if not adders else 1 if symmetric else 2  # registers within a product
+    return 3 + ranks + (lanes - 1).bit_length()
+
+
 class Int4Accumulate(wiring.Component):  # type: ignore[misc]
     """``sum (q - zero) * x`` over a row, K products per cycle: subtract, multiply, add, accumulate.
 
@@ -55,8 +61,7 @@ class Int4Accumulate(wiring.Component):  # type: ignore[misc]
         self.adders = adders
         self.symmetric = symmetric
         self.sum_width = (_LARGEST_WEIGHT * LARGEST * columns).bit_length() + 1
-        ranks = 0 if not adders else 1 if symmetric else 2  # registers within a product
-        self.latency = 3 + ranks + (lanes - 1).bit_length()
+        self.latency = int4_latency(lanes, adders, symmetric)
         beat = lanes * (WEIGHT_BITS + 8) + WEIGHT_BITS + 2
         super().__init__(
             {

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Mapping
 
-from algo.errors import LiftError
 from hw.netlist import FALSE, TRUE, Netlist
 
 
@@ -17,9 +16,6 @@ class GateSimulation:
         netlist: what to run.
         runs: how many runs.
         seed: of those random values.
-
-    Raises:
-        LiftError: an output or a register depends on a net that nothing drives.
     """
 
     def __init__(self, netlist: Netlist, runs: int, seed: int) -> None:
@@ -37,11 +33,6 @@ class GateSimulation:
             for net in order
             if net in netlist.gates and net not in self._state
         ]
-        known = {FALSE, TRUE, *self._state, *netlist.undefined, *netlist.gates}
-        known.update(net for nets in netlist.inputs.values() for net in nets)
-        for net in order:
-            if net not in known:
-                raise LiftError(f"nothing drives {netlist.name_of(net)}")
 
     def _initial(self, value: int | None) -> int:
         return self._random.getrandbits(self._runs) if value is None else value * self._ones

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.rtl_history import designs, drifts, last_entry, mapped_area
+from benchmarks.rtl_history import SEEDS, designs, drifts, last_entry, mapped_area
+from hw.costs import Cache, measure
 from hw.synthesis import Area
 
 AREA = Area(lut=200, carry=92, lut_ram=0, ff=100, bram=0, dsp=0)
@@ -18,10 +19,20 @@ def test_the_last_entry_has_every_design() -> None:
     assert set(entry["tools"]) == {"yosys", "nextpnr", "amaranth"}
 
 
-@pytest.mark.parametrize("design", designs()[:2], ids=lambda design: design.label)
-def test_no_figure_has_drifted(design) -> None:
+MEANT = "if that is meant, run python -m benchmarks.rtl_history"
+
+
+@pytest.mark.parametrize("design", designs(), ids=lambda design: design.label)
+def test_no_area_has_drifted(design) -> None:
     found = drifts(last_entry()["designs"][design.label], mapped_area(design))
-    assert not found, f"{found}; if that is meant, run python -m benchmarks.rtl_history"
+    assert not found, f"{found}; {MEANT}"
+
+
+@pytest.mark.parametrize("design", designs()[:3], ids=lambda design: design.label)
+def test_no_clock_has_drifted(design, tmp_path) -> None:
+    mapped = measure(design, SEEDS, Cache(tmp_path)).mapped
+    found = drifts(last_entry()["designs"][design.label], mapped.area, mapped.mhz)
+    assert not found, f"{found}; {MEANT}"
 
 
 @pytest.mark.parametrize(
@@ -32,10 +43,16 @@ def test_no_figure_has_drifted(design) -> None:
         ({"lut": 179}, ["lut: 200 recorded, 179 now"]),
         ({"ff": 111}, ["ff: 100 recorded, 111 now"]),
         ({"lut": 0, "ff": 0}, ["lut: 200 recorded, 0 now", "ff: 100 recorded, 0 now"]),
+        ({"lut_ram": 1}, ["lut_ram: 0 recorded, 1 now"]),
     ],
 )
 def test_a_drift_over_a_tenth_is_found(changed, expected) -> None:
     assert drifts(RECORDED, replace(AREA, **changed)) == expected
+
+
+@pytest.mark.parametrize(("mhz", "found"), [(271, 0), (269, 1), (329, 0), (331, 1)])
+def test_a_clock_that_drifts_over_a_tenth_is_found(mhz, found) -> None:
+    assert len(drifts(RECORDED, AREA, mhz)) == found
 
 
 def test_a_drifted_design_fails() -> None:

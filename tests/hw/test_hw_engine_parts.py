@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from algo.activations import requantise
 from algo.errors import LiftError
 from algo.shipped import load_code
-from benchmarks.engine_costs import cells, figures
 from hw.engine import Engine
 from hw.engine_accumulate import SignAccumulate
 from hw.engine_beats import activation_beats, row_beats
@@ -208,19 +207,3 @@ def test_an_engine_holds_no_multiplier(tmp_path):
     assert multipliers(engine, tmp_path) == []
     (line,) = multipliers(Int4Accumulate(4, 20), tmp_path)
     assert line.split() == ["4", "$mul"]
-
-
-def test_costs_are_counted():
-    stat = """
-=== design ===
-
-        5 cells
-        3   LUT4
-        2   CCU2C
-        1   TRELLIS_DPR16X4
-       40   TRELLIS_FF
-    """
-    found = figures(cells(stat), 4)
-    assert found["lut"] == 3 + 2 * 2 + 6
-    assert found["lut_per_weight_per_cycle"] == 13 / 4
-    assert (found["ff"], found["bram"], found["dsp"]) == (40, 0, 0)

@@ -69,7 +69,7 @@ def test_lanes_make_beats_of_eight_weights_unless_given() -> None:
     ]  # fmt: skip
     assert set(CODES) <= set(shipped_codes())
     found = _designs(list(CODES), list(ARCHITECTURES), [], None)
-    assert len({design.label for design in found}) == len(found) == 42
+    assert len({design.label for design in found}) == len(found) == 66
     assert all(design.unit == "projection" for design in found)
     assert _designs(["LQ-16/8", "LQ-16/8"], ["tree"], [2, 2], 99)[1].unit == "decoder"
     assert len(_designs(["LQ-16/8", "LQ-16/8"], ["tree"], [2, 2], 99)) == 2
