@@ -40,7 +40,7 @@ $(MODEL): | $(VENV)/.ready
 	@rm -r build/wheel
 
 demo: $(MODEL)
-	@rm -rf $(DEMO)/report
+	@rm -rf $(DEMO)/report $(DEMO)/rtl
 	@[ ! -f $(DEMO)/checkpoint/liftquant.json ] || rm -r $(DEMO)/checkpoint
 	@echo "== quantising to 2.4 bits"
 	@$(RUN)/liftquant quantize $(MODEL) $(DEMO)/checkpoint --bits 2.4
@@ -48,7 +48,10 @@ demo: $(MODEL)
 	@$(RUN)/liftquant eval $(MODEL) $(DEMO)/checkpoint
 	@echo "== reference = RTL = kernel"
 	@$(RUN)/liftquant crosscheck $(DEMO)/checkpoint --report $(DEMO)/report/crosscheck.json
-	@echo "== the same as JSON: $(DEMO)/report/crosscheck.json"
+	@echo "== the RTL on every weight"
+	@$(RUN)/liftquant crosscheck $(DEMO)/checkpoint --all --workdir $(DEMO)/rtl \
+	  --report $(DEMO)/report/every_weight.json
+	@echo "== the same as JSON: $(DEMO)/report"
 
 lint: $(VENV)/.ready
 	@$(RUN)/ruff check .

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from algo.errors import LiftError
-from hw.gate_simulation import GateSimulation
 from hw.netlist import MAPPING, Netlist, map_verilog, read_netlist
+from hw.netlist_sim import NetlistSimulator
 from hw.synthesis import MAPPED
 from hw.yosys import run_yosys
 
@@ -75,7 +75,7 @@ def compare_netlists(one: Netlist, two: Netlist, cycles: int, seed: int) -> Chec
     if widths[0] != widths[1] or outputs[0] != outputs[1]:
         raise LiftError("the mapped netlist has other ports than its Verilog")
     drawn = random.Random(seed)
-    first, second = GateSimulation(one, RUNS, seed), GateSimulation(two, RUNS, seed + 1)
+    first, second = NetlistSimulator(one, RUNS, seed), NetlistSimulator(two, RUNS, seed + 1)
     beats = 0
     for cycle in range(cycles):
         inputs = {n: [_word(drawn, n, cycle) for _ in range(w)] for n, w in widths[0].items()}

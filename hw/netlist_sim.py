@@ -4,7 +4,7 @@ A lane is a simulation of its own, with its own inputs and state. All lanes take
 step, so that a gate is one operation on integers however many lanes there are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -24,7 +24,8 @@ class NetlistSimulator:
     Nets that yosys left undefined have random values, new ones in every cycle.
 
     Attributes:
-        state: by register, one bit for each lane; starts at the initial values.
+        state: by register, one bit for each lane; starts at the initial values, random where a
+            register has none.
 
     Raises:
         LiftError: the netlist has a combinational loop.
@@ -38,11 +39,29 @@ class NetlistSimulator:
         self._order = sorted(netlist.registers)
         self._evaluate = compile_netlist(netlist, self._order)
         self.state: dict[int, int] = {
-            q: self._ones if netlist.registers[q].init else 0 for q in self._order
+            q: self._initial(netlist.registers[q].init) for q in self._order
         }
         self._inputs = {name: [0] * len(nets) for name, nets in netlist.inputs.items()}
         self._next: Words = []
         self._outputs: dict[str, Words] = {}
+
+    def _initial(self, value: int | None) -> int:
+        return self._random.getrandbits(self.lanes) if value is None else value * self._ones
+
+    def step(self, inputs: Mapping[str, Words]) -> dict[str, Words]:
+        """One clock cycle: the outputs for these inputs, then the edge.
+
+        Args:
+            inputs: by port, a word for each of its bits. Ports left out keep their values.
+
+        Returns:
+            The same for every output port, as it is before the edge.
+        """
+        self._inputs.update({name: list(words) for name, words in inputs.items()})
+        self.settle()
+        outputs = self._outputs
+        self.edge()
+        return outputs
 
     def scramble(self) -> None:
         """Give every register of every lane a random value, as at power-up."""

@@ -5,9 +5,9 @@ import pytest
 
 from algo.errors import LiftError
 from hw.export import verilog_text
-from hw.gate_simulation import GateSimulation
 from hw.mapped_check import check_mapped, compare_netlists, read_mapped
 from hw.netlist import map_verilog
+from hw.netlist_sim import NetlistSimulator
 from hw.synthesis import MAPPED, map_to_ecp5
 from tests.hw.streams import OneStage
 
@@ -20,7 +20,7 @@ endmodule
 
 def test_every_run_has_its_own_inputs_and_state():
     drawn = np.random.default_rng(0)
-    simulation = GateSimulation(map_verilog(ADDER, "top"), runs=5, seed=0)
+    simulation = NetlistSimulator(map_verilog(ADDER, "top"), lanes=5, seed=0)
     sums = np.zeros(5, int)
     for cycle in range(30):
         rst, a = drawn.integers(0, 2, 5) if cycle else np.ones(5, int), drawn.integers(0, 16, 5)
@@ -112,7 +112,7 @@ def test_an_output_that_nothing_drives_is_never_equal():
     floating = map_verilog(
         "module top(input a, output y, output z); assign y = a; endmodule", "top"
     )
-    one, two = (GateSimulation(floating, 64, seed).step({"a": [5]}) for seed in (0, 1))
+    one, two = (NetlistSimulator(floating, 64, seed).step({"a": [5]}) for seed in (0, 1))
     assert one["y"] == two["y"] == [5]
     assert one["z"] != two["z"]
 
