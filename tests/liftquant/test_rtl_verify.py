@@ -17,6 +17,7 @@ from tests.sim.foreign_cases import (
     FOREIGN,
     READY_VALID,
     VALID_ONLY,
+    VHDL,
     Foreign,
     copy_with,
 )
@@ -43,6 +44,17 @@ def verify(
     )  # fmt: skip
     captured = capsys.readouterr()
     return status, captured.out or captured.err
+
+
+@pytest.mark.skipif(shutil.which("ghdl") is None, reason="GHDL is not installed")
+def test_vhdl_is_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, answer = verify(VHDL, tmp_path / "right", capsys, QUICK)
+    assert status == 0, answer
+    wrong = copy_with(VHDL, tmp_path, {"119, 121)": "119, 120)"})
+    status, answer = verify(VHDL, tmp_path / "wrong", capsys, QUICK, wrong)
+    assert status == 1
+    first = json.loads(answer)["passes"][0]["result"]["first_mismatch"]
+    assert (first["expected"], first["got"]) == (-375, -374)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Foreign:
 
 READY_VALID = Foreign("block_ready_valid.v", "LQ-16/8", 40)
 VALID_ONLY = Foreign("block_valid_only.v", "LQ-16/8", 56)
+VHDL = Foreign("sliding_ready_valid.vhd", "LQ-2/1+6", 48)
 FIXED_LATENCY = Foreign("sliding_fixed_latency.sv", "LQ-2/1+6", 24)
 
 
