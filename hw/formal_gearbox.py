@@ -33,7 +33,7 @@ class FormalGearbox(wiring.Component):  # type: ignore[misc]
         self.dut = part(geometry)
         beat, chunk = geometry.beat_bits, geometry.chunk_bits
         # as the registers are: the probes fail where the gearbox has others
-        self.unit = _unit(geometry)
+        self.unit = geometry.unit_bits
         self.capacity = 2 * chunk - self.unit + beat
         super().__init__(
             {
@@ -117,9 +117,3 @@ class FormalGearbox(wiring.Component):  # type: ignore[misc]
             if name in self.probes:
                 m.d.comb += Assert(getattr(self, name) + index == states - 1)
         return m
-
-
-def _unit(geometry: Geometry) -> int:
-    """The largest power of two that divides both a group's bits and a word's."""
-    bits = geometry.code.lifted
-    return min(bits & -bits, 32)

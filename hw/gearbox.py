@@ -1,12 +1,9 @@
 """Words in, chunks of P groups out."""
 
-from math import gcd
-
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from algo.packing import WORD
 from hw.counting import last_of
 from hw.geometry import Geometry
 
@@ -39,8 +36,7 @@ class Gearbox(wiring.Component):  # type: ignore[misc]
     def elaborate(self, platform: object) -> Module:
         m = Module()
         chunk, beat = self.geometry.chunk_bits, self.geometry.beat_bits
-        # every amount of bits below is a multiple of this power of two: a smaller shifter
-        unit = gcd(self.geometry.code.lifted, WORD)
+        unit = self.geometry.unit_bits
         accept_below = 2 * chunk
         capacity = accept_below - unit + beat
 

@@ -83,6 +83,14 @@ class Geometry:
         return self.stream_bits - (self.beats_in - 1) * self.beat_bits
 
     @property
+    def unit_bits(self) -> int:
+        """The largest power of two that divides beats, chunks and the last ones of a stream: what
+        words are shifted by to follow each other.
+        """
+        every = self.beat_bits | self.chunk_bits | self.last_beat_bits | self.last_chunk_bits
+        return every & -every
+
+    @property
     def window_bits(self) -> int:
         """P*D + V, the bits one output beat is decoded from."""
         return self.chunk_bits + self.code.overlap

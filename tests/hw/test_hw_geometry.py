@@ -21,6 +21,21 @@ def test_sizes_by_hand():
     assert geometry.cycles(10) == 6 + 40
 
 
+@pytest.mark.parametrize(
+    ("shape", "groups", "lanes", "unit"),
+    [
+        ((12, 5, 9), 7, 2, 4),  # 32, 24, 20 and 12 bits
+        ((12, 5, 9), 116, 8, 16),  # 96, 96, 48, 48: no power of two
+        ((2, 1, 6), 576, 8, 16),
+        ((2, 1, 6), 580, 8, 8),
+        ((2, 1, 6), 32, 16, 32),
+        ((5, 2, 4), 9, 1, 1),
+    ],
+)
+def test_words_are_shifted_by_what_divides_all_beats(shape, groups, lanes, unit):
+    assert Geometry(random_code(*shape), groups, lanes).unit_bits == unit
+
+
 def test_decoder_reports_its_geometry():
     geometry = Geometry(random_code(24, 10), groups=9, lanes=2)
     decoder = Decoder(geometry.code, 9, 2)
