@@ -16,6 +16,13 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)
 
 
+def check_folder(folder: Path) -> None:
+    """Raise LiftError where `folder`, or one that it would lie in, is a file."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise LiftError(f"{place} is a file; give a directory")
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what `written_aside`, or a folder named likewise, left when it was killed."""
     for leftover in folder.glob(".*.*"):

@@ -59,8 +59,8 @@ class EngineGeometry:
         scale = self.output.scale
         if scale is None or scale.axis != "out":
             raise LiftError(
-                "an engine requantises by a multiplier per row; give Output(width, Scale('out', "
-                "bits, shift)), or no output for the sums themselves"
+                "an engine requantises by a multiplier per row: give a scale of axis out "
+                "(--scale out:BITS:SHIFT), or none for the sums themselves"
             )
         if max(self.result_width + scale.multiplier_bits, scale.shift + 1) > _ORACLE_BITS:
             raise LiftError(

@@ -11,7 +11,7 @@ from typing import Any
 from amaranth.lib import wiring
 
 from algo.errors import LiftError
-from algo.files import write_json, write_text
+from algo.files import check_folder, write_json, write_text
 from hw.decoder import Decoder
 from hw.geometry import Geometry
 from hw.output import ACC_WIDTH
@@ -33,8 +33,7 @@ def check_destination(directory: Path, name: str) -> None:
     """Raise LiftError where `name` is no Verilog identifier or `directory` is a file."""
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name in _KEYWORDS:
         raise LiftError(f"{name!r} cannot name a Verilog module; use letters, digits and _")
-    if directory.exists() and not directory.is_dir():
-        raise LiftError(f"{directory} is a file; give a directory")
+    check_folder(directory)
 
 
 def export(

@@ -103,9 +103,11 @@ def crosscheck(
     """
     from algo.checkpoint import Checkpoint
     from algo.errors import LiftError
-    from algo.files import write_json
+    from algo.files import check_folder, write_json
     from liftquant import crosschecking as library
 
+    if workdir is not None:
+        check_folder(workdir)
     if waves and workdir is None:
         raise LiftError("--waves needs --workdir DIR, where the waveform files are kept")
     checkpoint = Checkpoint(folder)

@@ -53,10 +53,15 @@ def prove(
     from liftquant.rtl_prove_loadable import is_loadable
 
     chosen = [bool(code), every, exported is not None]
+    if exported and not exported.is_file():
+        raise LiftError(f"{exported} does not exist; give a .v that `liftquant rtl export` wrote")
     if exported and is_loadable(exported):
         chosen = [not code or not every]  # of those that it can load
     if sum(chosen) != 1:
-        raise LiftError("name the codes to prove, or give --all, or --exported FILE.v")
+        raise LiftError(
+            "give codes, or --all, or --exported FILE.v, one of the three (beside a loadable "
+            "decoder's FILE.v, codes or --all say what is loaded)"
+        )
     found: list[dict[str, Any]] = []
     subjects = (
         [_read_export(exported, code or [], weights)]
@@ -113,6 +118,8 @@ def _read_export(path: Path, names: list[str], weights: int) -> "Subject":
     from liftquant.rtl_prove_loadable import read_loadable
 
     sidecar = read_json(path.with_suffix(".json"))
+    if isinstance(sidecar, dict) and "lanes" in sidecar and "groups" not in sidecar:
+        raise LiftError(f"{path} is an engine; proofs are for decoders")
     try:
         if "capacity" in sidecar:
             loadable = read_loadable(sidecar, names, weights)

@@ -59,14 +59,12 @@ def synth(
     Verilog. Results are kept in OUT: the same command again, or after it was stopped, measures only
     what is missing.
     """
-    from algo.errors import LiftError
-    from algo.files import write_json, write_text
+    from algo.files import check_folder, write_json, write_text
     from hw.cost_report import report
     from liftquant.costs_plot import plot
     from liftquant.costs_table import cost_table, markdown
 
-    if folder.exists() and not folder.is_dir():
-        raise LiftError(f"{folder} is a file; give a directory")
+    check_folder(folder)
     designs = _designs(
         codes or list(CODES), architecture or list(ARCHITECTURES), lanes or [],
         weights if whole else None,

@@ -117,6 +117,7 @@ def verify(
     and resets in mid-stream, as far as its protocol has them. Every weight is compared with ==.
     Exit status 0: all right; 1: something is wrong; 2: it could not be verified.
     """
+    from algo.files import check_folder
     from algo.packing import stream_groups
     from algo.shipped import find_code
     from sim.beat_layout import BeatLayout
@@ -126,6 +127,7 @@ def verify(
     from sim.toolchain import tool_environment
     from sim.vhdl import as_verilog
 
+    check_folder(workdir)
     tool_environment(simulator)  # what is missing is said before anything is done
     chosen = find_code(code)
     groups = stream_groups(weights, chosen)

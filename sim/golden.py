@@ -6,8 +6,7 @@ import numpy as np
 
 from algo.code import LiftCode
 from algo.decode import decode_words
-from algo.errors import LiftError
-from algo.files import write_json, write_text
+from algo.files import check_folder, write_json, write_text
 from algo.packing import WORD, unpack_bits
 from hw.output import ACC_WIDTH
 from sim.vectors import Vectors
@@ -21,8 +20,7 @@ def write_golden(folder: Path, code: LiftCode, groups: int, vectors: Vectors) ->
     Raises:
         LiftError: `folder` is a file, or the words do not fit the code and stream length.
     """
-    if folder.exists() and not folder.is_dir():
-        raise LiftError(f"{folder} is a file; give a directory")
+    check_folder(folder)
     weights = decode_words(vectors.words, groups, code)
     bits = unpack_bits(vectors.words, groups * code.lifted)
     grouped = bits.reshape(-1, groups, code.lifted) @ (1 << np.arange(code.lifted))

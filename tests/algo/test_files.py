@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from algo.errors import LiftError
-from algo.files import read_json, write_json, write_text, written_aside
+from algo.files import check_folder, read_json, write_json, write_text, written_aside
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    check_folder(tmp_path / "new" / "deeper")
+    for folder in ("file", "file/new/deeper"):
+        with pytest.raises(LiftError, match=r"file is a file; give a directory"):
+            check_folder(tmp_path / folder)
 
 
 def test_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:

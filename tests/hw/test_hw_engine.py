@@ -161,8 +161,8 @@ PLAIN = random_code(12, 5, 9)
         ({"lanes": 6}, "lanes=6 with builders=1: .* here of 4, and at most 2048"),
         ({"lanes": 4, "builders": 2}, "lanes=4 with builders=2: .* here of 8"),
         ({"lanes": 2052}, "lanes=2052"),
-        ({"output": Output(8)}, "multiplier per row; give Output"),
-        ({"output": Output(8, Scale("in", 8, 8))}, "multiplier per row; give Output"),
+        ({"output": Output(8)}, "multiplier per row: give a scale of axis out"),
+        ({"output": Output(8, Scale("in", 8, 8))}, "multiplier per row: give a scale of axis out"),
         ({"output": Output(8, Scale("out", 31, 20)), "columns": 1 << 16}, "use a narrower multipl"),
     ],
 )

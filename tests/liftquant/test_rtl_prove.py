@@ -127,14 +127,14 @@ def test_a_loadable_decoder_is_proved_as_exported(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "name the codes to prove, or give --all, or --exported FILE.v"),
-        (("LQ-2/1+6", "--all"), "name the codes to prove, or give --all"),
+        ((), "give codes, or --all, or --exported FILE.v, one of the three"),
+        (("LQ-2/1+6", "--all"), "give codes, or --all, or --exported"),
         (("LQ-2/1+7",), r"no code LQ-2/1\+7 is shipped"),
         (("LQ-2/1+6", "--weights", 3), "too narrow for LQ-2/1"),
         (("LQ-2/1+6", "--weights", 9, "--lanes", 10), "lanes=10 is more than groups=9"),
         (("LQ-2/1+6", "--architecture", "shared:1"), "architecture shared takes 2..32 cycles"),
         (("LQ-2/1+6", "--scale", "in:8"), "scale 'in:8' is not AXIS:MULTIPLIER_BITS:SHIFT"),
-        (("--exported", "nothing.v"), r"nothing\.json does not exist"),
+        (("--exported", "nothing.v"), r"nothing\.v does not exist; give a \.v that"),
     ],
 )
 def test_bad_input_is_one_message(
@@ -144,6 +144,15 @@ def test_bad_input_is_one_message(
     assert status == 2
     assert re.search(message, err), err
     assert "Traceback" not in err
+
+
+def test_an_engine_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    layer = ["--rows", "20", "--columns", "9", "--lanes", "8"]
+    assert run(["rtl", "export-engine", "LQ-2/1+6", str(tmp_path), *layer]) == 0
+    capsys.readouterr()
+    status, _, err = answer(capsys, "prove", "--exported", tmp_path / "liftquant_engine.v")
+    assert status == 2
+    assert "is an engine; proofs are for decoders" in " ".join(err.split())
 
 
 def test_a_foreign_sidecar_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
