@@ -1,7 +1,7 @@
 """What a fixed list of decoders cost, over time: ``python -m benchmarks.rtl_history``.
 
-Measures them and adds a dated entry to ``rtl_history.json``. A test maps some of them again and
-fails where they have drifted from the last entry; if the new figures are meant, add an entry.
+Measures them and adds a dated entry to ``rtl_history.json``. Tests map them again, and place some,
+and fail where they have drifted from the last entry; if the new figures are meant, add an entry.
 """
 
 import datetime

@@ -165,10 +165,11 @@ def _arranged(
     """
     left = list(terms)
     bits = sorted({bit for members, _ in terms for bit in members})
-    sets = [subset for subset in combinations(bits, inputs) if _has_parity(terms)]
-    outside = ~np.array([_mask(subset) for subset in sets], dtype=np.int64)
+    sets = list(combinations(bits, inputs)) if _has_parity(terms) else []
+    # counted from the window's first bit: a group may be wider than a machine word
+    outside = ~np.array([_mask(subset, bits[0]) for subset in sets], dtype=np.int64)
     while sets and _has_parity(left):
-        masks = np.array([_mask(members) for members, _ in left], dtype=np.int64)
+        masks = np.array([_mask(members, bits[0]) for members, _ in left], dtype=np.int64)
         inside = outside[:, None] & masks == 0
         best = int(inside.sum(1).argmax())
         part = [term for term, within in zip(left, inside[best], strict=True) if within]
@@ -185,8 +186,8 @@ def _has_parity(terms: Sequence[_Term]) -> bool:
     return any(len(members) > 1 for members, _ in terms)
 
 
-def _mask(members: tuple[int, ...]) -> int:
-    return sum(1 << bit for bit in members)
+def _mask(members: tuple[int, ...], first: int) -> int:
+    return sum(1 << bit - first for bit in members)
 
 
 def _table_sums(features: tuple[tuple[int, ...], ...], terms: list[_Term]) -> list[int]:

@@ -52,6 +52,14 @@ def test_a_cell_of_parities_is_one_table(window, cells):
     assert [evaluate(terms, row) for row in bits] == decode_bits(bits, code)[:, 0].tolist()
 
 
+def test_tables_take_in_parities_of_groups_wider_than_a_machine_word():
+    code = random_code(80, 10, 4, parities=5)
+    bits = np.random.default_rng(3).integers(0, 2, (20, 160)).astype(np.uint8)
+    accs = decode_bits(bits, code)
+    for i, terms in enumerate(weight_terms(code)):
+        assert [evaluate(terms, row) for row in bits] == accs[:, i].tolist()
+
+
 def test_a_parity_that_no_table_takes_in_indexes_one():
     # five bits: no table of four takes it in; of six, one does
     code = LiftCode(1, 1, 7, (1,), np.arange(1, 10, dtype=np.int8)[None], 0, (0b11111,))
