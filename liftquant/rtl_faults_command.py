@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from liftquant.console import out, print_json, progress
-from liftquant.rtl_mutate_command import decoder_geometry, described, geometry_line
+from liftquant.rtl_geometry import decoder_geometry, described, geometry_line
 
 if TYPE_CHECKING:
     from sim.faults import FaultResult

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from liftquant.console import out, print_json, progress
+from liftquant.rtl_geometry import decoder_geometry, described, geometry_line
 
 if TYPE_CHECKING:
-    from hw.geometry import Geometry
     from sim.mutation import MutationResult, Verdict
 
 
@@ -56,37 +56,6 @@ def mutate(
         _show(f"{geometry_line(geometry)}, seed {seed}", result)
     if result.score < at_least:
         raise typer.Exit(1)
-
-
-def decoder_geometry(code: str, weights: int, lanes: int, architecture: str) -> "Geometry":
-    """A decoder from what the command line says of it."""
-    from algo.packing import stream_groups
-    from algo.shipped import find_code
-    from hw.architecture import parse_architecture
-    from hw.geometry import Geometry
-
-    chosen = find_code(code)
-    groups = stream_groups(weights, chosen)
-    return Geometry(chosen, groups, lanes, parse_architecture(architecture))
-
-
-def described(geometry: "Geometry") -> dict[str, Any]:
-    """A decoder as JSON values."""
-    return {
-        "code": geometry.code.name,
-        "code_sha256": geometry.code.sha256,
-        "groups": geometry.groups,
-        "lanes": geometry.lanes,
-        "architecture": str(geometry.architecture),
-    }
-
-
-def geometry_line(geometry: "Geometry") -> str:
-    """A decoder for people."""
-    return (
-        f"{geometry.code.name} by {geometry.architecture}, streams of {geometry.groups} groups, "
-        f"{geometry.lanes} per beat"
-    )
 
 
 def _values(result: "MutationResult") -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from liftquant.console import out, print_json, progress
+from liftquant.rtl_geometry import described
 
 if TYPE_CHECKING:
     from algo.code import LiftCode
@@ -159,22 +160,15 @@ def _prove_one(subject: "Subject", step: Any) -> dict[str, Any]:
         proofs = prove_decoder(what, verilog, step, top)
     outcomes = {proof.outcome for proof in proofs}
     return {
-        **(what.describe() if isinstance(what, Loadable) else _describe(what)),
+        **(
+            what.describe()
+            if isinstance(what, Loadable)
+            else {**described(what), "output": asdict(what.output)}
+        ),
         "verilog_sha256": hashlib.sha256(verilog.encode()).hexdigest(),
         "outcome": next(o for o in ("refuted", "bounded", "proved") if o in outcomes),
         "seconds": time.perf_counter() - started,
         "proofs": [asdict(proof) for proof in proofs],
-    }
-
-
-def _describe(geometry: "Geometry") -> dict[str, Any]:
-    return {
-        "code": geometry.code.name,
-        "code_sha256": geometry.code.sha256,
-        "groups": geometry.groups,
-        "lanes": geometry.lanes,
-        "architecture": str(geometry.architecture),
-        "output": asdict(geometry.output),
     }
 
 
