@@ -8,8 +8,8 @@ compile a kernel, and calls are made one at a time.
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -27,34 +27,64 @@ DECODE_BLOCK = 1 << 16
 _one_at_a_time = threading.Lock()
 
 
+Run = Callable[[Any], Any]  # a kernel to what is launched for it
+
+
 @contextmanager
-def interpreted(kernel: Any, checked: bool) -> Iterator[Any]:
-    """`kernel`, a decorated Triton function, in a form that runs on CPU tensors.
+def interpreter(checked: bool) -> Iterator[Run]:
+    """What turns decorated Triton functions into a form that runs on CPU tensors.
 
     Args:
-        kernel: a function under ``triton.jit``.
         checked: turn integer overflow in ``+``, ``-`` and ``*`` into an error; several
             times slower.
     """
+    # the first launch imports it; it must not see what is patched
+    import triton.experimental.gluon  # noqa: F401
+    import triton.language as tl
     from triton.runtime.interpreter import (
         InterpretedFunction,
         InterpreterOptions,
         interpreter_builder,
     )
+    from triton.runtime.jit import KernelInterface
 
-    source = kernel.fn
-    # the interpreter adds its own names to the function's globals; let them be a copy
-    function = FunctionType(source.__code__, dict(source.__globals__), source.__name__)
-    function.__annotations__ = dict(source.__annotations__)
-    function.__module__ = source.__module__
-    with _one_at_a_time:
-        before = interpreter_builder.options
+    made: dict[FunctionType, InterpretedFunction] = {}
+
+    def copied(decorated: Any) -> Any:
+        # the interpreter adds its own names to a function's globals: let them be a copy, in which
+        # the functions that it calls are interpreted, too
+        source = decorated.fn
+        if source not in made:
+            names = dict(source.__globals__)
+            for name in source.__code__.co_names:
+                if isinstance(names.get(name), KernelInterface):
+                    names[name] = copied(names[name])
+            function = FunctionType(source.__code__, names, source.__name__, source.__defaults__)
+            function.__annotations__ = dict(source.__annotations__)
+            function.__module__ = source.__module__
+            made[source] = InterpretedFunction(function)
+        return made[source]
+
+    with _one_at_a_time, ExitStack() as restored:
+        restored.callback(setattr, interpreter_builder, "options", interpreter_builder.options)
         interpreter_builder.options = InterpreterOptions(debug=checked, sanitize_overflow=checked)
+        for module in (tl, tl.standard):  # sum, max and their like are kernels' helpers, too
+            for name, value in list(vars(module).items()):
+                if isinstance(value, KernelInterface):
+                    restored.callback(setattr, module, name, value)
+                    setattr(module, name, copied(value))
         try:
-            yield InterpretedFunction(function)
+            yield copied
         finally:
-            interpreter_builder.options = before
-            InterpretedFunction.rewritten_fn.pop(function, None)
+            for function in made.values():
+                InterpretedFunction.rewritten_fn.pop(function.fn, None)
+
+
+@contextmanager
+def interpreted(kernel: Any, checked: bool) -> Iterator[Any]:
+    """One kernel by `interpreter`."""
+    with interpreter(checked) as run:
+        yield run(kernel)
 
 
 def interpreted_decode(

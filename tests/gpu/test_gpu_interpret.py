@@ -14,7 +14,7 @@ from triton.runtime.interpreter import interpreter_builder
 
 from algo.decode import decode_words
 from gpu import bitmm, decode
-from gpu.interpret import interpreted, interpreted_bitmm, interpreted_decode
+from gpu.interpret import interpreted, interpreted_bitmm, interpreted_decode, interpreter
 from tests.conftest import ROOT
 from tests.gpu.cases import random_code, streams
 
@@ -156,3 +156,29 @@ assert build.compile_one(job, "sm_80").code_bytes > 0
         check=True,
         env={**os.environ, "TRITON_INTERPRET": "1"},
     )
+
+
+@triton.jit
+def scaled_sum(x, FACTOR: tl.constexpr):
+    return tl.sum(x * FACTOR, axis=0)
+
+
+@triton.jit
+def one_more(x, FACTOR: tl.constexpr = 3):
+    return scaled_sum(x, FACTOR) + 1
+
+
+@triton.jit
+def helped_kernel(a, out, N: tl.constexpr):
+    x = tl.load(a + tl.arange(0, N))
+    tl.store(out, one_more(x))
+    tl.store(out + 1, tl.max(x, axis=0))
+
+
+def test_helpers_and_reductions_are_interpreted_too():
+    a, out = torch.arange(8, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
+    before = dict(vars(tl.standard))
+    with interpreter(checked=True) as run:
+        run(helped_kernel)[(1,)](a, out, N=8)
+    assert out.tolist() == [85, 7]
+    assert dict(vars(tl.standard)) == before
