@@ -16,6 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
+from gpu.job import KernelJob
 from gpu.tables import as_int32
 
 
@@ -32,6 +33,46 @@ class Tile(NamedTuple):
 NARROW = Tile(rows=64, columns=16, inner=64, warps=4, stages=2)  # decoding, a token or a few
 # half the bytes per step: eight wide accumulators and a longer step do not fit sm_80's registers
 WIDE = Tile(rows=64, columns=32, inner=32, warps=4, stages=2)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def one_bit_tile(  # type: ignore[no-untyped-def]
+    bits_at,
+    plane_at,
+    column_sums_at,
+    row_bytes,
+    plane_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    INNER: tl.constexpr,
+):
+    """int32 ``(ROWS, COLUMNS)``: rows of bits times columns of digits, over all of K.
+
+    ``bits_at`` points at the first `INNER` bytes of each row, ``(ROWS, INNER)``; ``plane_at`` at
+    those of each column in plane 0, ``(INNER, COLUMNS)``; ``column_sums_at`` at ``(COLUMNS,)``.
+    """
+    k = tl.arange(0, INNER)
+    a0 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a1 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a2 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a3 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a4 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a5 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a6 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    a7 = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    for first in range(0, row_bytes, INNER):
+        x = tl.load(bits_at + first, mask=(k < row_bytes - first)[None, :], other=0)
+        u = plane_at + first
+        a0 = tl.dot(x & 1, tl.load(u), acc=a0)
+        a1 = tl.dot(x & 2, tl.load(u + plane_stride), acc=a1)
+        a2 = tl.dot(x & 4, tl.load(u + 2 * plane_stride), acc=a2)
+        a3 = tl.dot(x & 8, tl.load(u + 3 * plane_stride), acc=a3)
+        a4 = tl.dot(x & 16, tl.load(u + 4 * plane_stride), acc=a4)
+        a5 = tl.dot(x & 32, tl.load(u + 5 * plane_stride), acc=a5)
+        a6 = tl.dot(x & 64, tl.load(u + 6 * plane_stride), acc=a6)
+        a7 = tl.dot(x & -128, tl.load(u + 7 * plane_stride), acc=a7)
+    total = a0 + (a1 >> 1) + (a2 >> 2) + (a3 >> 3) + (a4 >> 4) + (a5 >> 5) + (a6 >> 6) - (a7 >> 7)
+    return 2 * total - tl.load(column_sums_at)[None, :]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -55,27 +96,9 @@ def bitmm_kernel(  # type: ignore[no-untyped-def]
     # rows past the end read the last row and are not stored; columns past the end are padding
     bits_at = bits + tl.minimum(r, rows - 1)[:, None] * row_bytes + k[None, :]
     plane_at = planes + k[:, None] + n[None, :] * column_stride
-    a0 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a1 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a2 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a3 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a4 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a5 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a6 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    a7 = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    for first in range(0, row_bytes, INNER):
-        x = tl.load(bits_at + first, mask=(k < row_bytes - first)[None, :], other=0)
-        u = plane_at + first
-        a0 = tl.dot(x & 1, tl.load(u), acc=a0)
-        a1 = tl.dot(x & 2, tl.load(u + plane_stride), acc=a1)
-        a2 = tl.dot(x & 4, tl.load(u + 2 * plane_stride), acc=a2)
-        a3 = tl.dot(x & 8, tl.load(u + 3 * plane_stride), acc=a3)
-        a4 = tl.dot(x & 16, tl.load(u + 4 * plane_stride), acc=a4)
-        a5 = tl.dot(x & 32, tl.load(u + 5 * plane_stride), acc=a5)
-        a6 = tl.dot(x & 64, tl.load(u + 6 * plane_stride), acc=a6)
-        a7 = tl.dot(x & -128, tl.load(u + 7 * plane_stride), acc=a7)
-    total = a0 + (a1 >> 1) + (a2 >> 2) + (a3 >> 3) + (a4 >> 4) + (a5 >> 5) + (a6 >> 6) - (a7 >> 7)
-    total = 2 * total - tl.load(column_sums + n)[None, :]
+    total = one_bit_tile(
+        bits_at, plane_at, column_sums + n, row_bytes, plane_stride, ROWS, COLUMNS, INNER
+    )
     inside = (r < rows)[:, None] & (n < columns)[None, :]
     tl.store(out + r[:, None] * columns + n[None, :], total, mask=inside)
 
@@ -136,3 +159,21 @@ def launch(kernel: Any, words: torch.Tensor, digits: torch.Tensor, tile: Tile) -
 def tile_for(columns: int) -> Tile:
     """The tile for a product with `columns` columns."""
     return NARROW if columns <= NARROW.columns else WIDE
+
+
+def jobs() -> list[KernelJob]:
+    """The one-bit product in both tile sizes."""
+    pointers = {"bits": "*i8", "planes": "*i8", "column_sums": "*i32", "out": "*i32"}
+    strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
+    return [
+        KernelJob(
+            kernel=f"bitmm-{tile.columns}",
+            code="any",
+            function=bitmm_kernel,
+            signature=pointers | {"rows": "i32", "columns": "i32"} | strides,
+            constants={"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner},
+            aligned=(*pointers, *strides),
+            options={"num_warps": tile.warps, "num_stages": tile.stages},
+        )
+        for tile in (NARROW, WIDE)
+    ]

@@ -11,9 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from algo.errors import LiftError
+from gpu.job import KernelJob
 
 # target: Triton's backend, its name for the architecture, threads per warp
 TARGETS: dict[str, tuple[str, int | str, int]] = {
@@ -60,19 +61,6 @@ class _Costs(NamedTuple):
     spills: int
 
 
-@dataclass(frozen=True)
-class KernelJob:
-    """One kernel to compile: its types, its constants and the arguments divisible by 16."""
-
-    kernel: str
-    code: str
-    function: Any
-    signature: dict[str, str]
-    constants: dict[str, int]
-    aligned: tuple[str, ...]
-    options: dict[str, int]
-
-
 def build(targets: Sequence[str] = tuple(TARGETS)) -> list[KernelReport]:
     """Compile all kernels for `targets`, in the order given.
 
@@ -85,73 +73,14 @@ def build(targets: Sequence[str] = tuple(TARGETS)) -> list[KernelReport]:
     if unknown or not targets:
         problem = f"unknown target {unknown[0]!r}" if unknown else "no target given"
         raise LiftError(f"{problem}; known targets are {', '.join(TARGETS)}")
-    jobs = [*decode_jobs(), *bitmm_jobs()]
-    return [compile_one(job, target) for target in targets for job in jobs]
+    return [compile_one(job, target) for target in targets for job in all_jobs()]
 
 
-def decode_codes() -> dict[str, tuple[int, int, int, int]]:
-    """D, d, L and P of the reference codes.
+def all_jobs() -> list[KernelJob]:
+    """Every kernel in every configuration that is launched."""
+    from gpu import bitmm, decode
 
-    The taps are data, so these four numbers are all that a decoder's machine code depends on.
-    """
-    from algo.shipped import REFERENCE, load_code
-
-    codes = {name: load_code(name) for name in REFERENCE}
-    return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
-
-
-def decode_jobs() -> list[KernelJob]:
-    """The decode kernel for every code of `decode_codes` and both output types."""
-    from gpu import decode
-
-    jobs = []
-    for code, (lifted, group, window, parities) in decode_codes().items():
-        for name, element in (("int16", "*i16"), ("float16", "*fp16")):
-            pointers = {
-                "words": "*i32",
-                "taps": "*i8",
-                "starts": "*i32",
-                "parities": "*i32",
-                "out": element,
-            }
-            jobs.append(
-                KernelJob(
-                    kernel=f"decode-{name}",
-                    code=code,
-                    function=decode.decode_kernel,
-                    signature=pointers | dict.fromkeys(("groups", "total", "row_words"), "i32"),
-                    constants={
-                        "LIFTED": lifted,
-                        "GROUP": group,
-                        "WINDOW": window,
-                        "PARITIES": parities,
-                        "BLOCK": decode.BLOCK,
-                    },
-                    aligned=tuple(pointers),
-                    options={"num_warps": decode.WARPS},
-                )
-            )
-    return jobs
-
-
-def bitmm_jobs() -> list[KernelJob]:
-    """The one-bit product in both tile sizes."""
-    from gpu import bitmm
-
-    pointers = {"bits": "*i8", "planes": "*i8", "column_sums": "*i32", "out": "*i32"}
-    strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
-    return [
-        KernelJob(
-            kernel=f"bitmm-{tile.columns}",
-            code="any",
-            function=bitmm.bitmm_kernel,
-            signature=pointers | {"rows": "i32", "columns": "i32"} | strides,
-            constants={"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner},
-            aligned=(*pointers, *strides),
-            options={"num_warps": tile.warps, "num_stages": tile.stages},
-        )
-        for tile in (bitmm.NARROW, bitmm.WIDE)
-    ]
+    return [*decode.jobs(), *bitmm.jobs()]
 
 
 def compile_one(job: KernelJob, target: str) -> KernelReport:

@@ -12,6 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
+from gpu.job import KernelJob
 from gpu.tables import CodeTables, as_int32
 
 BLOCK = 512
@@ -100,3 +101,46 @@ def launch(
         enable_fp_fusion=False,  # nothing to fuse; Triton warns where it is left open
     )
     return out
+
+
+def decode_codes() -> dict[str, tuple[int, int, int, int]]:
+    """D, d, L and P of the reference codes.
+
+    The taps are data, so these four numbers are all that a decoder's machine code depends on.
+    """
+    from algo.shipped import REFERENCE, load_code
+
+    codes = {name: load_code(name) for name in REFERENCE}
+    return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
+
+
+def jobs() -> list[KernelJob]:
+    """The decode kernel for every code of `decode_codes` and both output types."""
+    listed = []
+    for code, (lifted, group, window, parities) in decode_codes().items():
+        for name, element in (("int16", "*i16"), ("float16", "*fp16")):
+            pointers = {
+                "words": "*i32",
+                "taps": "*i8",
+                "starts": "*i32",
+                "parities": "*i32",
+                "out": element,
+            }
+            listed.append(
+                KernelJob(
+                    kernel=f"decode-{name}",
+                    code=code,
+                    function=decode_kernel,
+                    signature=pointers | dict.fromkeys(("groups", "total", "row_words"), "i32"),
+                    constants={
+                        "LIFTED": lifted,
+                        "GROUP": group,
+                        "WINDOW": window,
+                        "PARITIES": parities,
+                        "BLOCK": BLOCK,
+                    },
+                    aligned=tuple(pointers),
+                    options={"num_warps": WARPS},
+                )
+            )
+    return listed

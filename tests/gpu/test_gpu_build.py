@@ -16,7 +16,7 @@ def test_every_kernel_compiles_without_spills(target):
     reports = build.build([target])
     names = [(r.kernel, r.code) for r in reports]
     assert names == [
-        *[(f"decode-{t}", c) for c in build.decode_codes() for t in ("int16", "float16")],
+        *[(f"decode-{t}", c) for c in decode.decode_codes() for t in ("int16", "float16")],
         ("bitmm-16", "any"),
         ("bitmm-32", "any"),
     ]
@@ -35,7 +35,7 @@ def test_every_kernel_compiles_without_spills(target):
 
 def test_spills_are_counted():
     """Control: a tile with more accumulators than registers is reported as spilling."""
-    job = build.bitmm_jobs()[0]
+    job = bitmm.jobs()[0]
     wide = {"ROWS": 128, "COLUMNS": 64, "INNER": 32}
     too_much = dataclasses.replace(job, constants=wide)
     assert build.compile_one(too_much, "sm_80").spills > 0
@@ -43,12 +43,12 @@ def test_spills_are_counted():
 
 
 def test_what_is_compiled_is_what_is_interpreted():
-    functions = {job.function for job in [*build.decode_jobs(), *build.bitmm_jobs()]}
+    functions = {job.function for job in build.all_jobs()}
     assert functions == {decode.decode_kernel, bitmm.bitmm_kernel}
 
 
 def test_the_code_matters_to_the_machine_code():
-    jobs = {job.code: job for job in build.decode_jobs()}
+    jobs = {job.code: job for job in decode.jobs()}
     small = build.compile_one(jobs["LQ-12/5+9"], "sm_90")
     large = build.compile_one(jobs["LQ-24/10"], "sm_90")
     assert large.code_bytes > small.code_bytes
@@ -57,7 +57,7 @@ def test_the_code_matters_to_the_machine_code():
 def test_nothing_is_left_behind(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     before = dict(os.environ)
-    build.compile_one(build.decode_jobs()[0], "sm_80")
+    build.compile_one(decode.jobs()[0], "sm_80")
     assert list(tmp_path.iterdir()) == []
     assert dict(os.environ) == before
     assert triton.knobs.cache.dir == str(tmp_path)

@@ -39,7 +39,7 @@ def lines_run(function, *arguments):
     seen: dict[tuple[str, str], set[int]] = {}
 
     def trace(frame, event, _):
-        if frame.f_code.co_name not in ("decode_kernel", "bitmm_kernel"):
+        if frame.f_code.co_name not in ("decode_kernel", "bitmm_kernel", "one_bit_tile"):
             return None
         if event == "line":
             key = (frame.f_code.co_filename, frame.f_code.co_name)
@@ -71,10 +71,11 @@ def test_it_is_the_kernels_own_lines_that_run():
     assert wanted <= ran
 
     seen = lines_run(interpreted_bitmm, np.ones((2, 1), np.uint32), np.ones((32, 1), np.int8))
-    assert set(seen) == {(bitmm.__file__, "bitmm_kernel")}
+    assert set(seen) == {(bitmm.__file__, name) for name in ("bitmm_kernel", "one_bit_tile")}
     wanted = lines_with(bitmm.__file__, ["= tl.dot(", "total = "])
-    assert len(wanted) == 10
-    assert wanted <= seen[bitmm.__file__, "bitmm_kernel"]
+    wanted -= lines_with(bitmm.__file__, ["total = one_bit_tile("])
+    assert len(wanted) == 9
+    assert wanted <= seen[bitmm.__file__, "one_bit_tile"]
 
 
 def test_it_wraps_the_function_that_is_compiled():
@@ -148,7 +149,7 @@ assert np.array_equal(interpreted_decode(extended, code, 50), decode_words(words
 assert interpreted_bitmm(np.ones((2, 1), np.uint32), np.ones((32, 1), np.int8))[0, 0] == -30
 from gpu import decode
 assert type(decode.decode_kernel).__name__ == "InterpretedFunction"
-job = build.decode_jobs()[0]
+job = decode.jobs()[0]
 assert build.compile_one(job, "sm_80").code_bytes > 0
 """
     subprocess.run(
