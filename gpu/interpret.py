@@ -30,6 +30,11 @@ _one_at_a_time = threading.Lock()
 Run = Callable[[Any], Any]  # a kernel to what is launched for it
 
 
+def as_is(kernel: Any) -> Any:
+    """The `Run` of a GPU."""
+    return kernel
+
+
 @contextmanager
 def interpreter(checked: bool) -> Iterator[Run]:
     """What turns decorated Triton functions into a form that runs on CPU tensors.
@@ -44,11 +49,22 @@ def interpreter(checked: bool) -> Iterator[Run]:
     from triton.runtime.interpreter import (
         InterpretedFunction,
         InterpreterOptions,
+        _patch_lang,
         interpreter_builder,
     )
     from triton.runtime.jit import KernelInterface
 
-    made: dict[FunctionType, InterpretedFunction] = {}
+    class Helper(InterpretedFunction):  # type: ignore[misc]
+        """Called by a kernel; takes back what it patches, which Triton's own leaves in place."""
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            patches = _patch_lang(self.fn)
+            try:
+                return self.rewrite()(*args, **kwargs)
+            finally:
+                patches.restore()
+
+    made: dict[FunctionType, Helper] = {}
 
     def copied(decorated: Any) -> Any:
         # the interpreter adds its own names to a function's globals: let them be a copy, in which
@@ -62,7 +78,7 @@ def interpreter(checked: bool) -> Iterator[Run]:
             function = FunctionType(source.__code__, names, source.__name__, source.__defaults__)
             function.__annotations__ = dict(source.__annotations__)
             function.__module__ = source.__module__
-            made[source] = InterpretedFunction(function)
+            made[source] = Helper(function)
         return made[source]
 
     with _one_at_a_time, ExitStack() as restored:

@@ -178,8 +178,9 @@ def helped_kernel(a, out, N: tl.constexpr):
 
 def test_helpers_and_reductions_are_interpreted_too():
     a, out = torch.arange(8, dtype=torch.int32), torch.zeros(2, dtype=torch.int32)
-    before = dict(vars(tl.standard))
+    places = (tl, tl.core, tl.standard, tl.math, tl.tensor, tl.dtype)
+    before = [dict(vars(place)) for place in places]
     with interpreter(checked=True) as run:
         run(helped_kernel)[(1,)](a, out, N=8)
     assert out.tolist() == [85, 7]
-    assert dict(vars(tl.standard)) == before
+    assert [dict(vars(place)) for place in places] == before
