@@ -1,5 +1,7 @@
 """The exact layer in plain torch, on any device: what the paths are compared with."""
 
+from collections.abc import Iterator
+
 import torch
 
 from algo.activations import BASE, product_rounded_once
@@ -11,9 +13,7 @@ from gpu.tables import code_tables
 _CHUNK = 1 << 24  # weights decoded at a time, 128 MiB in float64
 
 
-def exact_layer(
-    matrix: PackedMatrix, digits: torch.Tensor, step: torch.Tensor
-) -> torch.Tensor:
+def exact_layer(matrix: PackedMatrix, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
     """Digits times integer weights, scaled and rounded once: `algo.activations.integer_layer`.
 
     Args:
@@ -26,28 +26,37 @@ def exact_layer(
         are integers below ``2**53``, as K is below ``2**53 / (2047 * 128 * 128)``.
     """
     device = digits.device
-    tables = code_tables(matrix.code, device)
     powers = torch.tensor([float(BASE**k) for k in range(len(digits))], device=device).double()
     integers = (digits.double() * powers[:, None, None]).sum(0)
-    tokens, rows = integers.shape[0], matrix.shape[0]
-    sums = torch.zeros((tokens, rows), dtype=torch.float64, device=device)
+    sums = torch.zeros((len(integers), matrix.shape[0]), dtype=torch.float64, device=device)
+    for part, accs in _decoded(matrix, device):
+        if matrix.axis == "in":
+            sums[:, part] = integers @ accs.double().T
+        else:
+            sums += integers[:, part] @ accs.double()
+    scaled = sums.cpu() * (matrix.scales.double() * 2.0**-matrix.code.exponent)
+    rounded = product_rounded_once(scaled.numpy(), step.double().cpu().numpy()[:, None])
+    return torch.from_numpy(rounded).to(device)
+
+
+def decoded_weights(matrix: PackedMatrix, device: torch.device) -> torch.Tensor:
+    """float32 ``(rows, columns)``: `PackedMatrix.dequantise` on a device, exact."""
+    weights = torch.empty(matrix.shape, device=device)
+    for part, accs in _decoded(matrix, device):
+        if matrix.axis == "in":
+            weights[part] = accs.float()
+        else:
+            weights[:, part] = accs.float().T
+    return weights.mul_((matrix.scales.float() * 2.0**-matrix.code.exponent).to(device)[:, None])
+
+
+def _decoded(matrix: PackedMatrix, device: torch.device) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Some streams at a time: which, and int16 ``(streams, weights)`` of them."""
+    tables = code_tables(matrix.code, device)
     chunk = max(1, _CHUNK // matrix.stream_weights)
     for first in range(0, matrix.streams, chunk):
         part = slice(first, min(first + chunk, matrix.streams))
         words = extend_words(matrix.words[part], matrix.groups, matrix.code)
         held = torch.from_numpy(words.view("int32")).to(device)
         accs = reference.decode(held, tables, matrix.groups, torch.int16)
-        accs = accs[:, : matrix.stream_weights].double()
-        if matrix.axis == "in":
-            sums[:, part] = integers @ accs.T
-        else:
-            sums += integers[:, part] @ accs
-    scaled = sums.cpu() * (matrix.scales.double() * 2.0**-matrix.code.exponent)
-    rounded = product_rounded_once(scaled.numpy(), step.double().cpu().numpy()[:, None])
-    return torch.from_numpy(rounded).to(device)
-
-
-def random_matrix(
-    rows: int, columns: int, code: "LiftCode", axis: "Axis", seed: int
-) -> PackedMatrix:
-    """A matrix of random words: any bits are a valid checkpoint's."""
+        yield part, accs[:, : matrix.stream_weights]

@@ -25,6 +25,11 @@ def present_gpu() -> Machine | None:
     )
 
 
+def gpu_device() -> torch.device:
+    """The current CUDA or HIP device."""
+    return torch.device("cuda", torch.cuda.current_device())
+
+
 def package_version(name: str) -> str | None:
     """The installed version of a package, which is not imported for it."""
     try:

@@ -4,7 +4,7 @@ import re
 
 from algo.errors import LiftError
 
-# (rows, K): hidden 4096, 8192, 576; heads of 128, 128, 64; 8, 8, 3 heads of keys; the models' configs
+# (rows, K) by the configs: hidden 4096, 8192, 576; heads of 128, 128, 64; 8, 8, 3 heads of keys
 MODELS: dict[str, dict[str, tuple[int, int]]] = {
     "llama-3-8b": {
         "qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336),

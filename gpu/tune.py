@@ -112,7 +112,8 @@ def tune(
 
     Args:
         layers: classes to measure.
-        columns: numbers of columns to measure each with, ascending.
+        columns: numbers of columns to measure each with, ascending; those that are no whole number
+            of tokens in a class are left out there.
         machine: where this runs.
         make: makes what is run.
         timer: measures a call.
@@ -128,6 +129,12 @@ def tune(
     if list(columns) != sorted(set(columns)) or columns[0] < 1:
         raise LiftError(f"numbers of columns {list(columns)} must be positive and ascend")
     layers = list(dict.fromkeys(layers))
+    for layer in layers:
+        if not _whole_tokens(layer, columns):
+            raise LiftError(
+                f"{layer}: none of {list(columns)} columns is a whole number of tokens; use "
+                f"multiples of {layer.digits}"
+            )
     aside = partial_path(path)
     part = _resumed(aside, machine, tuple(columns))
     kept = _kept(path, machine, layers)
@@ -136,7 +143,9 @@ def tune(
         if layer in part.finished:
             on_progress(1, f"{layer}: done before")
             continue
-        entry, dropped = _measure_class(layer, columns, make, timer, on_progress)
+        entry, dropped = _measure_class(
+            layer, _whole_tokens(layer, columns), make, timer, on_progress
+        )
         part = Part(
             machine=machine,
             columns=part.columns,
@@ -160,6 +169,10 @@ def tune(
         write_table(path, table)
     aside.unlink(missing_ok=True)
     return Tuned(table, dropped_here)
+
+
+def _whole_tokens(layer: LayerClass, columns: Sequence[int]) -> list[int]:
+    return [count for count in columns if count % layer.digits == 0]
 
 
 def partial_path(path: Path) -> Path:

@@ -8,6 +8,7 @@ import typer
 
 from algo.errors import LiftError
 from liftquant import __version__
+from liftquant.bench_command import bench
 from liftquant.codes_command import codes
 from liftquant.compare_command import compare
 from liftquant.console import err
@@ -15,6 +16,7 @@ from liftquant.crosscheck_command import crosscheck
 from liftquant.eval_command import evaluate
 from liftquant.inspect_command import inspect
 from liftquant.kernels_command import kernels
+from liftquant.kernels_tune_command import tune_kernels
 from liftquant.plan_command import plan
 from liftquant.quantize_command import quantize
 from liftquant.rtl_command import rtl
@@ -39,7 +41,9 @@ app.command("tune")(tune)
 app.command("inspect")(inspect)
 app.command("plan")(plan)
 app.add_typer(codes, name="codes")
+kernels.command("tune")(tune_kernels)
 app.add_typer(kernels, name="kernels")
+app.add_typer(bench, name="bench")
 app.add_typer(rtl, name="rtl")
 
 

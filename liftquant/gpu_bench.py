@@ -1,0 +1,259 @@
+"""A benchmark of layers on a GPU: exactness first, then times, beside dense float16 and peers.
+
+What runs and what measures is handed in, so that all of this is tested on a CPU. A choice that was
+not found exact is not timed. Weights and activations are the same for everybody: our decoded
+weights in float16, which peers round once more to their formats; `Row.error` is what that costs.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from gpu.dispatch import plan
+from gpu.exact_layer import decoded_weights
+from gpu.timing import Timer
+from gpu.tune import exactly_equal
+from gpu.tuning_table import Choice, Timed, TuningTable
+from gpu.workload import LayerWorkload, Paths, identity_differs
+from liftquant.gpu_peer import Adapter, Prepared
+
+OURS, DENSE = "liftquant", "fp16 dense"
+_CHUNK = 1 << 24  # weights in float64 at a time
+OnProgress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One choice run against the reference.
+
+    Attributes:
+        batch: tokens; 0 for the identity.
+        problem: None where every result is equal.
+        wrong: whether a result differed; otherwise a problem is that it could not run.
+    """
+
+    layer: str
+    batch: int
+    choice: str
+    problem: str | None = None
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method at one batch.
+
+    Attributes:
+        path: the choice, for ours.
+        bits_per_weight: as stored, scales included.
+        microseconds: median, p20, p80.
+        gigabytes_per_second: stored weights and float16 activations in and out, over the median.
+        bound_share: the same over what memory moves in a plain copy.
+        times_dense: median of dense float16 over this one.
+        error: ``|y - y64| / |y64|`` against float64 and our decoded weights.
+    """
+
+    layer: str
+    batch: int
+    method: str
+    path: str | None
+    bits_per_weight: float
+    microseconds: Timed
+    gigabytes_per_second: float
+    bound_share: float
+    times_dense: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A peer that could not be measured, and why."""
+
+    peer: str
+    layer: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that was found. `layers`: rows, columns, code and axis by name."""
+
+    environment: dict[str, Any]
+    layers: dict[str, dict[str, Any]]
+    checks: list[Check]
+    rows: list[Row]
+    failures: list[Failure]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a result differed, or there was nothing that could run."""
+        return any(c.wrong for c in self.checks) or all(c.problem for c in self.checks)
+
+
+def described(paths: Paths) -> dict[str, Any]:
+    """A layer as `Result.layers` has it."""
+    m = paths.matrix
+    return {
+        "rows": m.shape[0], "columns": m.shape[1], "code": m.code.name, "axis": m.axis,
+        "digits": paths.digits, "bits_per_weight": m.bits_per_weight,
+    }  # fmt: skip
+
+
+def check_layers(
+    layers: Mapping[str, Paths],
+    batches: Sequence[int],
+    on_progress: OnProgress = lambda amount, note: None,
+) -> list[Check]:
+    """Every candidate of every layer and batch against the reference; each path on the identity.
+
+    Args:
+        on_progress: called with 1 for each batch, and once more for the identity, of every layer.
+    """
+    checks = []
+    for name, paths in layers.items():
+        first_of_path: dict[str, Choice] = {}
+        for batch in batches:
+            work = LayerWorkload(paths, batch)
+            expected = work.expected()
+            for choice in work.candidates:
+                first_of_path.setdefault(choice.path, choice)
+                test = partial(_against_reference, work, choice, expected)
+                checks.append(_checked(name, batch, choice, test))
+            on_progress(1, f"{name}, batch {batch}")
+        for choice in first_of_path.values():
+            checks.append(_checked(name, 0, choice, partial(_on_identity, paths, choice)))
+        on_progress(1, f"{name}, identity")
+    return checks
+
+
+def _against_reference(work: LayerWorkload, choice: Choice, expected: torch.Tensor) -> str | None:
+    return None if exactly_equal(work.run(choice), expected) else "differs from the reference"
+
+
+def _on_identity(paths: Paths, choice: Choice) -> str | None:
+    where = identity_differs(paths, choice)
+    return None if where is None else f"decodes weight {where} wrongly, by the identity"
+
+
+def _checked(layer: str, batch: int, choice: Choice, test: Callable[[], str | None]) -> Check:
+    try:
+        found = test()
+    except Exception as error:  # a tile may be too large for a GPU; the others are still checked
+        return Check(layer, batch, str(choice), _reason(error))
+    return Check(layer, batch, str(choice), found, found is not None)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+class LayerBench:
+    """Times of one layer.
+
+    Args:
+        name: of the layer.
+        paths: the layer.
+        batches: numbers of tokens.
+        timer: measures a call.
+        bandwidth: bytes per second of a copy.
+
+    Attributes:
+        rows, failures: what was found so far.
+    """
+
+    def __init__(
+        self, name: str, paths: Paths, batches: Sequence[int], timer: Timer, bandwidth: float
+    ) -> None:
+        self.rows: list[Row] = []
+        self.failures: list[Failure] = []
+        self._name, self._paths, self._timer = name, paths, timer
+        self._bandwidth = bandwidth
+        self._work = {batch: LayerWorkload(paths, batch) for batch in batches}
+        weights = decoded_weights(paths.matrix, paths.device)
+        self._exact = {batch: _exact_product(w.x, weights) for batch, w in self._work.items()}
+        self._weights = weights.half()
+        self._dense: dict[int, float] = {}
+
+    def dense(self) -> None:
+        """Dense float16, which the others are compared with: comes first."""
+        for batch, work in self._work.items():
+            product = partial(torch.matmul, work.x, self._weights.T)
+            timed = self._timer(product)
+            self._dense[batch] = timed.median
+            self._add(batch, DENSE, None, 16.0, timed, product())
+
+    def ours(self, table: TuningTable, checks: Sequence[Check]) -> None:
+        """Our product by the choices of `table`, where `checks` found them exact.
+
+        Activations are digits already: preparing them is shared by the layers of one input.
+        """
+        problems = {(c.batch, c.choice) for c in checks if c.problem and c.layer == self._name}
+        chosen = plan(self._paths.layer, table)
+        for batch, work in self._work.items():
+            choice = chosen.choose(work.columns)
+            if (batch, str(choice)) in problems or (0, str(choice)) in problems:
+                reason = f"batch {batch}: {choice} was not found exact, so it is not timed"
+                self.failures.append(Failure(OURS, self._name, reason))
+                continue
+            timed = self._timer(partial(work.run, choice))
+            bits = self._paths.matrix.bits_per_weight
+            self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
+
+    def peer(self, name: str, adapter: Adapter) -> None:
+        """A peer at all its sizes; what fails is noted."""
+        for bits in adapter.BITS:
+            label = f"{name} {bits} bit"
+            try:
+                self._peer_rows(label, adapter.prepare(self._weights, bits))
+            except Exception as error:  # another's package, another's errors
+                self.failures.append(Failure(label, self._name, _reason(error)))
+
+    def _peer_rows(self, label: str, prepared: Prepared) -> None:
+        for batch, work in self._work.items():
+            product = partial(prepared.call, work.x.to(prepared.dtype))
+            y = product()
+            self._add(batch, label, None, prepared.bits_per_weight, self._timer(product), y)
+
+    def _add(
+        self, batch: int, method: str, path: str | None, bits: float, timed: Timed, y: torch.Tensor
+    ) -> None:
+        rows, columns = self._paths.matrix.shape
+        moved = bits * rows * columns / 8 + 2 * batch * (rows + columns)
+        speed = moved / (timed.median * 1e-6)
+        exact = self._exact[batch]
+        self.rows.append(
+            Row(
+                layer=self._name,
+                batch=batch,
+                method=method,
+                path=path,
+                bits_per_weight=bits,
+                microseconds=timed,
+                gigabytes_per_second=speed / 1e9,
+                bound_share=speed / self._bandwidth,
+                times_dense=self._dense[batch] / timed.median,
+                error=float((y.double() - exact).norm() / exact.norm()),
+            )
+        )
+
+
+def _exact_product(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """float64 ``x @ weights.T``, some rows at a time."""
+    exact = torch.empty((len(x), len(weights)), dtype=torch.float64, device=x.device)
+    step = max(1, _CHUNK // weights.shape[1])
+    for first in range(0, len(weights), step):
+        exact[:, first : first + step] = x.double() @ weights[first : first + step].double().T
+    return exact
+
+
+def result_json(result: Result) -> dict[str, Any]:
+    """JSON values of a result."""
+    fields = asdict(result)
+    fields["rows"] = [
+        {**asdict(row), "microseconds": row.microseconds.model_dump()} for row in result.rows
+    ]
+    return {"format": 1, **fields}

@@ -1,0 +1,428 @@
+"""``liftquant bench gpu`` and ``liftquant kernels tune``, on a GPU made up of the CPU."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from rich.console import Console
+
+from algo.errors import LiftError
+from algo.shipped import load_code
+from gpu.dispatch import default_table, load_table, plan
+from gpu.exact_layer import decoded_weights
+from gpu.random_layer import random_matrix
+from gpu.tuning_table import read_table, table_path
+from gpu.workload import LayerWorkload, identity_differs
+from liftquant.cli import run
+from liftquant.gpu_bench import DENSE, OURS, LayerBench, Result, check_layers, described
+from liftquant.gpu_bench_table import check_table, time_tables
+from liftquant.gpu_options import check_file, positive_integers, rates
+from liftquant.gpu_peer import ADAPTERS, adapter, group_size, grouped, installed
+from tests.liftquant import fake_gpu
+from tests.liftquant.fake_gpu import DOT, FUSED, FakePaths
+
+SMALL = ("--shapes", "33x64", "--bits", "2.4", "--batch", "1,8")
+
+
+def answer(capsys, *arguments):
+    status = run([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def layer(shape=(33, 64), digits=2, axis="out", code="LQ-12/5+9"):
+    return FakePaths(random_matrix(shape, load_code(code), axis), digits)
+
+
+class Wrong(FakePaths):
+    wrong = (DOT,)
+
+
+class Broken(FakePaths):
+    broken = (FUSED,)
+
+
+# ---- exactness
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("digits", [1, 2])
+def test_identity_gives_the_weights_in_blocks(axis, digits):
+    paths = layer(digits=digits, axis=axis)
+    assert identity_differs(paths, FUSED, block=7) is None
+    wrong = Wrong(paths.matrix, digits)
+    # of 64 columns in blocks of 7 the last of the first block is column 6, of all rows the last
+    assert identity_differs(wrong, DOT, block=7) == (32, 6)
+
+
+def test_every_candidate_is_checked_for_every_batch_and_on_the_identity():
+    checks = check_layers({"a": layer(), "b": layer((17, 96))}, [1, 3])
+    assert len(checks) == 2 * (2 * 3 + 3)
+    assert {check.batch for check in checks} == {0, 1, 3}
+    assert all(check.problem is None and not check.wrong for check in checks)
+
+
+def test_a_wrong_path_is_found_by_both():
+    checks = check_layers({"a": Wrong(layer().matrix, 2)}, [1])
+    assert [(c.batch, c.choice, c.wrong) for c in checks if c.problem] == [
+        (1, "decode-dot", True), (0, "decode-dot", True),
+    ]  # fmt: skip
+    assert checks[-2].problem == "decodes weight (32, 63) wrongly, by the identity"
+
+
+def test_what_cannot_run_is_told_and_is_not_wrong():
+    checks = check_layers({"a": Broken(layer().matrix, 2)}, [1])
+    assert [(c.choice, c.problem, c.wrong) for c in checks if c.problem] == [
+        ("fused", "RuntimeError: too much shared memory", False)
+    ] * 2
+    assert not Result({}, {}, checks, [], []).failed
+    assert Result({}, {}, [c for c in checks if c.problem], [], []).failed
+
+
+# ---- times
+
+
+def measured(paths, batches=(1, 8)):
+    one = LayerBench("a", paths, list(batches), fake_gpu.timer, 1e12)
+    one.dense()
+    return one
+
+
+def test_rows_by_hand():
+    paths = layer((33, 64))
+    one = measured(paths)
+    one.ours(default_table(), [])
+    assert [(r.method, r.batch, r.path) for r in one.rows] == [
+        (DENSE, 1, None), (DENSE, 8, None), (OURS, 1, "fused"), (OURS, 8, "fused"),
+    ]  # fmt: skip
+    dense, ours = one.rows[1], one.rows[3]
+    # 10 microseconds; 33*64 weights of 2 bytes, 8 rows of (33 + 64) halves
+    assert dense.gigabytes_per_second == pytest.approx((33 * 64 * 2 + 2 * 8 * 97) / 10e-6 / 1e9)
+    stored = paths.matrix.payload_bits / 8
+    assert ours.gigabytes_per_second == pytest.approx((stored + 2 * 8 * 97) / 10e-6 / 1e9)
+    assert ours.bound_share == pytest.approx(ours.gigabytes_per_second / 1000)
+    assert ours.times_dense == 1.0
+    assert dense.bits_per_weight == 16.0
+    assert ours.bits_per_weight == paths.matrix.bits_per_weight
+
+
+def test_errors_are_those_of_digits_and_of_float16():
+    for digits, bound in ((1, 2e-2), (2, 1e-4)):
+        one = measured(layer((65, 512), digits))
+        one.ours(default_table(), [])
+        dense, ours = one.rows[0], one.rows[-1]
+        assert 0 < dense.error < 2e-3  # weights and results rounded to 11 bits
+        # a step of 1/127 (1/16256) of a token's largest: about 3.5 of 1 sigma, /sqrt(12)
+        assert bound / 100 < ours.error < bound
+
+
+def test_what_was_not_exact_is_not_timed():
+    paths = Wrong(layer().matrix, 2)
+    table = default_table()
+    fused = table.entries[0].steps[0]
+    entry = table.entries[0].model_copy(
+        update={"steps": (fused.model_copy(update={"choice": DOT}),)}
+    )
+    table = table.model_copy(update={"entries": (entry,)})
+    one = measured(paths)
+    one.ours(table, check_layers({"a": paths}, [1, 8]))
+    assert {row.method for row in one.rows} == {DENSE}
+    assert "decode-dot was not found exact" in one.failures[0].reason
+
+
+# ---- peers
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_grouped_weights_are_within_half_a_step(bits):
+    weights = decoded_weights(layer((40, 256)).matrix, torch.device("cpu")).half()
+    parts = grouped(weights, bits)
+    back = fake_gpu.dequantised(parts.codes, parts.scales, parts.zeros, parts.group)
+    step = parts.scales.float().repeat_interleave(parts.group, 1)
+    # half a step, and what rounding scale and zero to 11 bits moves the ends by
+    assert ((back - weights.float()).abs() <= step * (0.5 + 2**bits * 2**-9)).all()
+    assert parts.codes.max() == 2**bits - 1
+    assert parts.group == 128
+    assert parts.bits_per_weight == 0.25
+
+
+def test_constant_weights_and_narrow_layers():
+    parts = grouped(torch.full((3, 32), 0.25, dtype=torch.float16), 4)
+    assert torch.isfinite(parts.scales).all()
+    assert group_size(576) == 64
+    with pytest.raises(LiftError, match="no group of 128, 64 or 32 divides 40"):
+        group_size(40)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_adapters_follow_the_documentation(monkeypatch, name):
+    """By stand-ins that do what the packages' documentation says; the packages were not run."""
+    fake_gpu.install(monkeypatch, name)
+    one = measured(layer((64, 256)))
+    one.peer(name, adapter(name))
+    assert one.failures == []
+    rows = [row for row in one.rows if row.method.startswith(name)]
+    assert len(rows) == 2 * len(adapter(name).BITS)
+    for row in rows:
+        bits = int(row.method.split()[1])
+        assert bits < row.bits_per_weight <= bits + 0.25
+        # a torchao stand-in quantises nothing; of 2 bits a third is noise
+        assert 1e-4 < row.error < (0.5 if bits == 2 else 0.15)
+    assert "not run" in adapter(name).NOTE
+    assert "ot run" in sys.modules[ADAPTERS[name]].__doc__
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_peer_that_fails_is_noted_and_harms_nobody(name):
+    one = measured(layer((64, 256)))  # without stand-ins: the packages are not there
+    one.peer(name, adapter(name))
+    assert {row.method for row in one.rows} == {DENSE}
+    assert one.failures[0].layer == "a"
+    assert "Error" in one.failures[0].reason
+
+
+def test_peers_are_not_imported_to_see_whether_they_are_there():
+    script = (
+        "import sys; from liftquant.gpu_peer import ADAPTERS, installed\n"
+        "[installed(name) for name in ADAPTERS]\n"
+        "assert not {'gemlite', 'torchao', 'bitblas', 'vllm'} & set(sys.modules)\n"
+        "assert not [m for m in sys.modules if m.startswith('liftquant.gpu_peer_')]\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert not installed("bitblas")
+
+
+# ---- the command
+
+
+def test_a_benchmark_from_end_to_end(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    fake_gpu.install(monkeypatch, "gemlite", "marlin")
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    file = tmp_path / "deep" / "result.json"
+    status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--out", file, "--json")
+    assert status == 0, err
+    result = json.loads(out)
+    assert json.loads(file.read_text()) == result
+    environment = result["environment"]
+    assert environment["gpu"] == "Made up 9000"
+    assert environment["tuning"] == "estimated"
+    assert environment["peer_notes"]["gemlite"] == "written after its documentation, not run"
+    assert environment["copy_gigabytes_per_second"] == 1000
+    assert {row["method"] for row in result["rows"]} == {
+        DENSE, OURS, "gemlite 2 bit", "gemlite 4 bit", "marlin 4 bit",
+    }  # fmt: skip
+    assert result["rows"][0]["microseconds"] == {"median": 10.0, "p20": 9.0, "p80": 12.0}
+    assert [check["problem"] for check in result["checks"]] == [None] * 9
+    assert result["layers"]["33x64, LQ-12/5+9"]["rows"] == 33
+    assert result["failures"] == []
+    assert "checking: done" in err
+
+
+def test_the_table_for_people(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    fake_gpu.install(monkeypatch, "gemlite")
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--against", "gemlite,bitblas")
+    assert status == 0
+    for text in ("Made up 9000 (9.9), driver 1.2", "10.0  9.0  12.0", "ours by batch: 1: fused, 8: fused",
+                 "33x64, LQ-12/5+9: 33x64, axis out", "a copy moves 1,000 GB/s",
+                 "choices are estimated"):  # fmt: skip
+        assert text in out
+    assert "not measured: bitblas: not installed" in err
+    assert "gemlite: written after its documentation, not run" in err
+
+
+@pytest.mark.parametrize("against", ["none", "bitblas"])
+def test_without_peers(capsys, monkeypatch, tmp_path, against):
+    fake_gpu.pretend(monkeypatch)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    status, out, _ = answer(capsys, "bench", "gpu", *SMALL, "--against", against, "--json")
+    assert status == 0
+    assert {row["method"] for row in json.loads(out)["rows"]} == {DENSE, OURS}
+    assert len(json.loads(out)["failures"]) == (against == "bitblas")
+
+
+def test_a_wrong_integer_is_status_1_and_says_which(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch, Wrong)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--against", "none")
+    assert status == 1
+    assert "INEXACT: 33x64, LQ-12/5+9, batch 1, decode-dot: differs from the reference" in err
+    assert "identity, decode-dot: decodes weight (32, 63) wrongly" in err
+    assert "ours by batch: 1: fused, 8: fused" in out  # what is right is timed all the same
+
+
+def test_a_checkpoints_layers(capsys, monkeypatch, tmp_path, tiny_llama):
+    fake_gpu.pretend(monkeypatch)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    folder = tmp_path / "checkpoint"
+    assert run(["quantize", str(tiny_llama), str(folder), "--bits", "3", "--calib", "none"]) == 0
+    capsys.readouterr()
+    status, out, _ = answer(
+        capsys, "bench", "gpu", folder, "--batch", 1, "--against", "none", "--json"
+    )
+    assert status == 0
+    layers = json.loads(out)["layers"]
+    assert {(at["rows"], at["columns"]) for at in layers.values()} == {
+        (48, 48), (24, 48), (80, 48), (48, 80),
+    }  # fmt: skip
+    assert all(name.startswith("model.layers.0.") for name in layers)
+
+
+@pytest.mark.parametrize("command", [("bench", "gpu"), ("kernels", "tune")])
+def test_without_a_gpu_one_message(capsys, monkeypatch, command):
+    monkeypatch.setattr("gpu.machine.torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("liftquant.gpu_layers.random_matrix", lambda *_: 1 / 0)  # none is made
+    status, out, err = answer(capsys, *command)
+    assert (status, out) == (2, "")
+    assert err.count("error:") == 1
+    for text in ("no CUDA or HIP device", "sm_80", "kernels build", "make test", "--interpret"):
+        assert text in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--batch", "-1"), "--batch -1: positive integers"),
+        (("--batch", "0"), "--batch 0: positive integers"),
+        (("--batch", ","), "positive integers"),
+        (("--bits", "two"), "--bits two: positive numbers"),
+        (("--bits", "-2"), "--bits -2: positive numbers"),
+        (("--bits", "inf"), "--bits inf: positive numbers"),
+        (("--bits", "2.77"), "no shipped code has 2.77 bits"),
+        (("--shapes", "4096"), "is neither ROWSxCOLUMNS"),
+        (("--shapes", "1x4096"), "layer 1x4096 (1x4096): a stream of 1 weights is too narrow"),
+        (("--axis", "up"), "--axis up is none of in, out"),
+        (("--against", "gemlight"), "--against gemlight is none of gemlite, torchao, bitblas"),
+        (("--out", "/"), "--out / is a directory"),
+        (("--out", "/dev/null/x"), "/dev/null is a file"),
+        (("--out", "/proc/none/x"), "cannot be written"),
+        (("/nowhere",), "/nowhere does not exist"),
+        (("--digits", "3"), "less than or equal to 2"),
+    ],
+)  # fmt: skip
+def test_wrong_input(capsys, arguments, message):
+    status, out, err = answer(capsys, "bench", "gpu", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.replace("\n", " ")
+    assert "Traceback" not in err
+
+
+def test_a_corrupt_table_is_refused(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    table_path(tmp_path, fake_gpu.MACHINE).write_text("{")
+    status, _, err = answer(capsys, "bench", "gpu", *SMALL, "--tuning", tmp_path)
+    assert status == 2
+    assert "made-up-9000-9.9.json is no tuning table" in err.replace("\n", "")
+
+
+def test_options():
+    assert positive_integers("--batch", "8, 1,8") == [1, 8]
+    assert rates("--bits", "3,2.4") == [2.4, 3.0]
+
+
+def test_a_file_that_can_be_written_is_not_made(tmp_path):
+    check_file("--out", tmp_path / "new" / "file.json")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+# ---- tuning
+
+
+def test_tuning_from_end_to_end(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    tune = ("kernels", "tune", "--shapes", "33x64", "--bits", "2.4", "--columns", "1,2,8")
+    status, out, err = answer(capsys, *tune, "--json")
+    assert status == 0, err
+    path = table_path(tmp_path, fake_gpu.MACHINE)
+    table = read_table(path)
+    assert json.loads(out)["file"] == str(path)
+    assert json.loads(out)["table"] == json.loads(table.model_dump_json())
+    assert [(e.layer.digits, [s.columns for s in e.steps]) for e in table.entries] == [
+        (1, [1, 2, 8]), (2, [2, 8]),
+    ]  # fmt: skip
+    # all take ten microseconds, so the simplest wins
+    assert plan(table.entries[0].layer, load_table(fake_gpu.MACHINE)).choose(5) == FUSED
+    status, out, err = answer(capsys, *tune)
+    assert status == 0
+    assert "33x64 at 2.4 bits, axis out, 1 digit(s)" in out
+    assert f"table in {path}" in err.replace("\n", "")
+
+
+def test_tuning_finds_a_wrong_candidate(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch, Wrong)
+    status, _, err = answer(
+        capsys, "kernels", "tune", "--shapes", "33x64", "--bits", "2.4", "--columns", 8,
+        "--digits", 1, "--out", tmp_path / "t.json",
+    )  # fmt: skip
+    assert status == 1
+    assert "8 columns: decode-dot: differs from the reference" in err
+    assert read_table(tmp_path / "t.json").entries[0].steps[0].choice == FUSED
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--columns", "0"), "--columns 0: positive integers"),
+        (("--digits", "3"), "--digits 3: 1 (a8), 2 (a15) or both"),
+        (("--bits", "0"), "--bits 0: positive numbers"),
+        (("--axis", "up"), "--axis up"),
+        (("--out", "/proc/none/x"), "cannot be written"),
+        (("--checkpoint", "/nowhere"), "/nowhere does not exist"),
+    ],
+)  # fmt: skip
+def test_wrong_input_to_tuning(capsys, arguments, message):
+    status, out, err = answer(capsys, "kernels", "tune", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err.replace("\n", " ")
+
+
+def test_columns_of_no_whole_token_are_refused(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    status, _, err = answer(
+        capsys, "kernels", "tune", "--shapes", "33x64", "--bits", "2.4", "--columns", "1,3",
+        "--digits", 2, "--out", tmp_path / "t.json",
+    )  # fmt: skip
+    assert status == 2
+    assert "none of [1, 3] columns is a whole number of tokens" in err.replace("\n", " ")
+
+
+# ---- the look
+
+
+def test_tables_fit_80_columns():
+    paths = layer((33, 64))
+    one = measured(paths, (1, 512))
+    one.ours(default_table(), [])
+    name = "llama-3-70b gate_up, LQ-12/5+9"
+    wide = [
+        type(row)(**{**row.__dict__, "layer": name, "path": row.path and "decode-dot 64x16x64x4x2",
+                     "microseconds": row.microseconds.model_copy(
+                         update={"median": 12345.6, "p20": 12300.1, "p80": 12400.2})})
+        for row in one.rows
+    ]  # fmt: skip
+    checks = check_layers({name: paths}, [1])
+    result = Result({}, {name: described(paths)}, checks, wide, [])
+    for width in (80, 160):
+        stream = io.StringIO()
+        console = Console(file=stream, width=width)
+        console.print(check_table(checks))
+        for table in time_tables(result):
+            console.print(table)
+        text = stream.getvalue()
+        print(text)
+        assert max(len(line) for line in text.splitlines()) <= width
+        assert "…" not in text
+        assert "12,346" in text
+
+
+def test_a_workload_is_the_same_every_time():
+    a, b = (LayerWorkload(layer(), 3) for _ in range(2))
+    assert torch.equal(a.x, b.x)
+    assert a.columns == 6
+    assert torch.equal(a.run(FUSED), a.expected())
