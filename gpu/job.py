@@ -22,6 +22,7 @@ class Work:
         stored_bytes: bytes that a trip stores to global memory; 0 where it stores none.
         loaded_bytes: bytes that a trip loads from global memory, each once; 0 where they are not
             so simply told.
+        nested_trips: turns, per trip, of the loops inside the loop whose trip it is.
     """
 
     unit: Unit
@@ -29,6 +30,7 @@ class Work:
     columns: int = 0
     stored_bytes: int = 0
     loaded_bytes: int = 0
+    nested_trips: int = 1
 
 
 @dataclass(frozen=True)
