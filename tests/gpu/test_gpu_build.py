@@ -8,7 +8,7 @@ import pytest
 import triton
 
 from algo.errors import LiftError
-from gpu import bitmm, build, decode
+from gpu import bitmm, build, compiling, decode
 
 
 @pytest.mark.parametrize("target", build.TARGETS)
