@@ -14,6 +14,7 @@ from gpu.job import KernelJob
 MODULES = (
     "gpu.decode",
     "gpu.bitmm",
+    "gpu.transpose",
 )
 
 
@@ -34,10 +35,7 @@ def build(
     Raises:
         LiftError: a target is unknown, or none is given.
     """
-    unknown = [target for target in targets if target not in TARGETS]
-    if unknown or not targets:
-        problem = f"unknown target {unknown[0]!r}" if unknown else "no target given"
-        raise LiftError(f"{problem}; known targets are {', '.join(TARGETS)}")
+    check_targets(targets)
     chosen = all_jobs() if jobs is None else list(jobs)
     reports = []
     for target in dict.fromkeys(targets):
@@ -45,6 +43,14 @@ def build(
             reports.append(compile_one(job, target))
             done(reports[-1])
     return reports
+
+
+def check_targets(targets: Sequence[str]) -> None:
+    """Raise LiftError where a target is unknown, or none is given."""
+    unknown = [target for target in targets if target not in TARGETS]
+    if unknown or not targets:
+        problem = f"unknown target {unknown[0]!r}" if unknown else "no target given"
+        raise LiftError(f"{problem}; known targets are {', '.join(TARGETS)}")
 
 
 def all_jobs() -> list[KernelJob]:

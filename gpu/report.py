@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from algo.errors import LiftError
@@ -17,6 +18,17 @@ REGISTERS_MARGIN = 0.10  # registers come in steps of 8 where it matters, and mo
 PER_UNIT_MARGIN = 0.02
 
 Record = dict[str, Any]
+
+_COMPARED: dict[str, type | UnionType] = {
+    "kernel": str,
+    "code": str,
+    "target": str,
+    "spills": int,
+    "registers": int,
+    "loop": bool,
+    "unit": str | None,
+    "per_unit": float | int | None,
+}
 
 
 def document(reports: Sequence[KernelReport]) -> Record:
@@ -80,13 +92,18 @@ def read_report(path: Path) -> Record:
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise LiftError(f"{path} is no compile report of format {FORMAT}; write one with --write")
-    fields = {"kernel", "code", "target", "registers", "spills", "loop", "per_unit"}
-    kernels = record.get("kernels")
-    if not isinstance(kernels, list) or not all(
-        isinstance(kernel, dict) and fields <= kernel.keys() for kernel in kernels
-    ):
+    kernels, made_with = record.get("kernels"), record.get("versions")
+    known = isinstance(kernels, list) and all(_is_kernel(kernel) for kernel in kernels)
+    if not known or not isinstance(made_with, dict):
         raise LiftError(f"{path} lacks figures of kernels; write one with --write")
     return record
+
+
+def _is_kernel(kernel: object) -> bool:
+    """Whether an entry holds what `worse` reads."""
+    return isinstance(kernel, dict) and all(
+        isinstance(kernel.get(name, ...), kinds) for name, kinds in _COMPARED.items()
+    )
 
 
 def worse(now: Record, baseline: Record) -> list[str]:

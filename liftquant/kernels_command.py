@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from algo.errors import LiftError
 from liftquant.console import err, out, print_json, progress
 
 kernels = typer.Typer(help="Compile the GPU kernels offline.", no_args_is_help=True)
@@ -36,16 +37,20 @@ def build_kernels(
     with.
     """
     from algo.files import check_folder
-    from gpu.build import all_jobs, build
+    from gpu.build import all_jobs, build, check_targets
     from gpu.report import document, read_report, unrecorded, worse, write_report
     from liftquant.kernels_table import kernels_table
 
     before = read_report(baseline) if baseline else None
     if write is not None:
-        check_folder(write.parent)
-    targets = [name.strip() for name in arch.split(",") if name.strip()]
+        check_folder(write.absolute().parent)
+        if write.is_dir():
+            raise LiftError(f"{write} is a directory; name a file")
+    targets = list(dict.fromkeys(name.strip() for name in arch.split(",") if name.strip()))
+    check_targets(targets)
     jobs = all_jobs()
-    with progress("compiling", len(jobs) * len(targets)) as meter:
+    total = sum(job.suits(target) for target in dict.fromkeys(targets) for job in jobs)
+    with progress("compiling", total) as meter:
         reports = build(targets, jobs, lambda r: meter.advance(1, f"{r.kernel} for {r.target}"))
     record = document(reports)
     if write is not None:

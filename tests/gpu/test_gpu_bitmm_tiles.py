@@ -1,6 +1,9 @@
 """The one-bit product in every tile and every split of K, against plain integer numpy."""
 
+import dataclasses
 import itertools
+import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from algo.errors import LiftError
 from algo.packing import pack_bits
-from gpu import bitmm
+from gpu import bitmm, compiling
 from gpu.bitmm import digit_planes, launch, multiply, packed, padded_rows
 from gpu.interpret import interpreter
 from gpu.tiles import AMD_TILES, NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
@@ -194,10 +197,9 @@ def test_wrong_arguments_are_named():
 
 @pytest.mark.parametrize(
     ("capability", "hip", "inline"),
-    [((8, 0), None, True), ((8, 9), None, True), ((9, 0), None, False), ((10, 0), None, False),
-     ((8, 0), "6.3", False)],
-)  # fmt: skip
-def test_the_inline_form_is_for_nvidia_before_sm_90(monkeypatch, capability, hip, inline):
+    [((8, 0), None, True), ((8, 6), None, False), ((9, 0), None, False), ((8, 0), "6.3", False)],
+)
+def test_the_inline_form_is_for_sm_80(monkeypatch, capability, hip, inline):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     monkeypatch.setattr(torch.version, "hip", hip)
     assert packed(torch.device("cuda")) is inline
@@ -209,4 +211,21 @@ def test_jobs_are_what_is_launched():
     assert len(names) == len(bitmm.jobs())
     for job in bitmm.jobs():
         assert job.function is bitmm.bitmm_kernel
-        assert job.constants["PACKED"] == (set(job.targets) <= {"sm_80", "sm_89"})
+        assert job.constants["PACKED"] == (job.targets == ("sm_80",))
+
+
+def masks(job, target):
+    """How often each mask is taken in the machine code."""
+    assembly = compiling.machine_code_of(job, target).assembly
+    constants = re.findall(r"LOP3\.LUT R\d+, R\d+(?:\.reuse)?, (0x[0-9a-f]+), RZ, 0xc0", assembly)
+    return Counter(c for c in constants if len(set(bytes.fromhex(c[2:].zfill(8)))) == 1)
+
+
+def test_the_inline_form_masks_what_the_plain_form_masks():
+    """No interpreter runs it: its machine code for sm_80 against the plain form's for sm_89."""
+    inline = next(job for job in bitmm.jobs() if job.constants["PACKED"])
+    plain = dataclasses.replace(inline, constants={**inline.constants, "PACKED": False})
+    want = masks(plain, "sm_89")
+    assert [want[hex(0x01010101 << s)] for s in range(8)] == [32] * 8
+    assert masks(inline, "sm_80") == want
+    assert masks(plain, "sm_80") != want  # what the inline form is for
