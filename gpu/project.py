@@ -67,6 +67,20 @@ def finished(combined, scale, step, bias):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def narrowed(y, DTYPE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """float32 in `DTYPE`, rounded half to even.
+
+    To bfloat16 it is rounded by its bits first, which makes the cast exact: the interpreter's own
+    would cut it off. NaN is left as it is, infinity comes out as infinity.
+    """
+    if DTYPE == tl.bfloat16:
+        word = y.to(tl.uint32, bitcast=True)
+        rounded = (word + (0x7FFF + ((word >> 16) & 1))) & 0xFFFF0000
+        y = tl.where(y == y, rounded.to(tl.float32, bitcast=True), y)
+    return y.to(DTYPE)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def project_kernel(  # type: ignore[no-untyped-def]
     sums,
     programs,
@@ -121,7 +135,7 @@ def project_kernel(  # type: ignore[no-untyped-def]
     step = tl.load(steps + t, mask=t < tokens, other=0.0)
     y = finished(combined, tl.load(scales + o), step, tl.load(bias + o))
     out_at = out + t[None, :] * out_stride + o[:, None]
-    tl.store(out_at, y.to(out.dtype.element_ty), mask=present)
+    tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
 
 
 def programs(stack: Stack, tile: Tile) -> torch.Tensor:
