@@ -30,10 +30,25 @@ from algo.lifted import MAX_DIGITS, digit_range
 from gpu.bitmm import NARROW, WIDE, Tile, one_bit_tile
 from gpu.interpret import Run
 from gpu.job import KernelJob
-from gpu.project import check_step, finished, narrowed
+from gpu.project import check_step, finished, narrowed, rounded_once
 from gpu.stack import Segment, Stack
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def one_token(  # type: ignore[no-untyped-def]
+    total, t, COLUMNS: tl.constexpr, PER_TOKEN: tl.constexpr, SHIFT: tl.constexpr
+):
+    """int32 or int64 ``(ROWS,)``: the digits of token `t` of a tile together.
+
+    Digit k of a token is in its k-th column and counts ``2**(SHIFT * k)``.
+    """
+    c = tl.arange(0, COLUMNS) - t * PER_TOKEN
+    ours = (c >= 0) & (c < PER_TOKEN)
+    if PER_TOKEN > 1:
+        total = total.to(tl.int64) << (SHIFT * tl.where(ours, c, 0)).to(tl.int64)[None, :]
+    return tl.sum(tl.where(ours[None, :], total, 0), axis=1)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -77,6 +92,7 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     SPLIT: tl.constexpr,
     PER_TOKEN: tl.constexpr,
     SHIFT: tl.constexpr,
+    FEW: tl.constexpr,
 ):
     row = programs + tl.program_id(0) * 6
     first_bit = tl.load(row)
@@ -90,25 +106,40 @@ def fused_kernel(  # type: ignore[no-untyped-def]
         bits_at, plane_at, column_sums + n, row_bytes, plane_stride, ROWS, COLUMNS, INNER
     )
     own = tl.arange(0, OUTPUTS)
-    if SPLIT:
-        band_at = bands + tl.load(row + 5) + own[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
-        projected = projected_tile(total, band_at, OUTPUTS, COLUMNS, SPLIT)
-    else:
-        projected = total.to(tl.int64)
-    if PER_TOKEN > 1:
-        # digit k of a token is in its k-th column and counts 2**(SHIFT * k)
-        weighted = projected << (SHIFT * (tl.arange(0, COLUMNS) % PER_TOKEN)).to(tl.int64)[None, :]
-        combined = tl.sum(tl.reshape(weighted, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2)
-    else:
-        combined = projected
-    t = tl.program_id(1) * (COLUMNS // PER_TOKEN) + tl.arange(0, COLUMNS // PER_TOKEN)
     inside = own < tl.load(row + 4)
     o = tl.load(row + 3) + tl.where(inside, own, 0)
-    step = tl.load(steps + t, mask=t < tokens, other=0.0)
-    y = finished(combined, tl.load(scales + o), step, tl.load(bias + o))
-    out_at = out + t[None, :] * out_stride + o[:, None]
-    present = inside[:, None] & (t < tokens)[None, :]
-    tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
+    scale, offset = tl.load(scales + o), tl.load(bias + o)
+    band_at = bands + tl.load(row + 5) * (OUTPUTS * ROWS)
+    band_at += own[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
+    if FEW:
+        for t in tl.static_range(FEW):
+            worth = one_token(total, t, COLUMNS, PER_TOKEN, SHIFT)
+            if SPLIT:
+                worth = tl.sum(tl.load(band_at).to(tl.int64) * worth.to(tl.int64)[None, :], axis=1)
+            exact = worth.to(tl.float64) * scale.to(tl.float64)
+            y = rounded_once(exact, tl.load(steps + t).to(tl.float64)) + offset
+            tl.store(out + t * out_stride + o, narrowed(y, out.dtype.element_ty), mask=inside)
+    else:
+        if SPLIT:
+            projected = projected_tile(total, band_at, OUTPUTS, COLUMNS, SPLIT)
+        else:
+            projected = total.to(tl.int64)
+        if PER_TOKEN > 1:
+            # digit k of a token is in its k-th column and counts 2**(SHIFT * k)
+            weighted = (
+                projected << (SHIFT * (tl.arange(0, COLUMNS) % PER_TOKEN)).to(tl.int64)[None, :]
+            )
+            combined = tl.sum(
+                tl.reshape(weighted, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2
+            )
+        else:
+            combined = projected
+        t = tl.program_id(1) * (COLUMNS // PER_TOKEN) + tl.arange(0, COLUMNS // PER_TOKEN)
+        step = tl.load(steps + t, mask=t < tokens, other=0.0)
+        y = finished(combined, scale, step, offset)
+        out_at = out + t[None, :] * out_stride + o[:, None]
+        present = inside[:, None] & (t < tokens)[None, :]
+        tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
 
 
 class Programs(NamedTuple):
@@ -146,7 +177,7 @@ def programs(stack: Stack, tile: Tile) -> Programs:
         band = b""
         if split:
             band = _band(segment, starts[first : first + count], first, taps, (outputs, tile.rows))
-        where = bands.setdefault(band, len(bands) * outputs * tile.rows)
+        where = bands.setdefault(band, len(bands))
         output = segment.first_output + first
         table.append((segment.first_bit, segment.bits, int(starts[first]), output, count, where))
     device = stack.words.device
@@ -319,6 +350,7 @@ def jobs() -> list[KernelJob]:
                 "SPLIT": split,
                 "PER_TOKEN": per_token,
                 "SHIFT": shift,
+                "FEW": 0,
             },
             aligned=(*pointers, *strides),
             options={"num_warps": tile.warps, "num_stages": tile.stages},

@@ -1,8 +1,8 @@
 """From the one-bit product's sums to a stack's outputs.
 
 A program takes `OUTPUTS` outputs of one segment and `TOKENS` tokens: the taps of each output times
-the sums of its window's bits, wrapping round, for every digit; the digits together in int64; the
-row's scale times the token's step with one rounding to float32; the bias in float32; the cast.
+the sums of its window's bits, wrapping round, for every digit; the digits together; both in int64,
+since 32 by 32 bits added to 64 is one instruction; the row's scale times the token's step with one rounding to float32; the bias in float32; the cast.
 Window lengths, groups and taps are data, so that one compiled kernel serves every code, and axis
 ``in`` is the code of one tap. Compiled offline and run under the interpreter; not run on a GPU.
 """
@@ -98,7 +98,6 @@ def project_kernel(  # type: ignore[no-untyped-def]
     DIGITS: tl.constexpr,
     PER_TOKEN: tl.constexpr,
     BASE: tl.constexpr,
-    WIDE: tl.constexpr,
 ):
     row = programs + tl.program_id(0) * 10
     first_bit = tl.load(row)
@@ -123,13 +122,13 @@ def project_kernel(  # type: ignore[no-untyped-def]
     combined = tl.full((OUTPUTS, TOKENS), 0, tl.int64)
     for k in tl.static_range(DIGITS):
         # from the highest digit down, by Horner's rule
-        projected = tl.full((OUTPUTS, TOKENS), 0, tl.int64 if WIDE else tl.int32)
+        projected = tl.full((OUTPUTS, TOKENS), 0, tl.int64)
         for j in range(0, window):
             bit = start + j
             bit = tl.where(bit < bits, bit, bit - bits)
             at = sum_at + (bit * sum_stride)[:, None] + (DIGITS - 1 - k)
-            tap = tl.load(tap_at + j).to(projected.dtype)[:, None]
-            projected += tap * tl.load(at, mask=present, other=0)
+            tap = tl.load(tap_at + j).to(tl.int64)[:, None]
+            projected += tap * tl.load(at, mask=present, other=0).to(tl.int64)
         combined = combined * BASE + projected
     o = first_output + weight
     step = tl.load(steps + t, mask=t < tokens, other=0.0)
@@ -215,7 +214,6 @@ def launch(
             DIGITS=stack.bounds.digits,
             PER_TOKEN=stack.bounds.per_token,
             BASE=stack.bounds.base,
-            WIDE=stack.bounds.wide,
             num_warps=tile.warps,
             enable_fp_fusion=False,  # the rounding depends on it
         )
@@ -249,7 +247,7 @@ FORMS = {"out-a8": (1, 1, 128), "out-a15": (2, 2, 128), "in-3": (3, 4, 256), "in
 
 
 def jobs() -> list[KernelJob]:
-    """The projection in both tiles for every form of digits, narrow and wide; one output type.
+    """The projection in both tiles for every form of digits, one output type.
 
     The type of the output is a conversion at the end; bfloat16 stands for all.
     """
@@ -266,7 +264,7 @@ def jobs() -> list[KernelJob]:
     scalars = dict.fromkeys(("tokens", "sum_stride", "out_stride"), "i32")
     return [
         KernelJob(
-            kernel=f"project-{form}-{tile.tokens}" + ("-wide" if wide else ""),
+            kernel=f"project-{form}-{tile.tokens}",
             code="any",
             function=project_kernel,
             signature=pointers | scalars,
@@ -276,13 +274,10 @@ def jobs() -> list[KernelJob]:
                 "DIGITS": digits,
                 "PER_TOKEN": per_token,
                 "BASE": base,
-                "WIDE": wide,
             },
             aligned=tuple(pointers),
             options={"num_warps": tile.warps},
         )
         for form, (digits, per_token, base) in FORMS.items()
         for tile in (NARROW, WIDE)
-        for wide in (False, True)
-        if form.startswith("out") or not wide  # no sum of axis in is wider than int32
     ]
