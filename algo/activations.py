@@ -16,7 +16,7 @@ from algo.matrix import PackedMatrix
 
 Digits = Literal[1, 2]
 BASE = 128  # weight of the upper digit
-_LARGEST = {1: 127, 2: 127 * BASE}  # largest integer: the upper digit stays within +-127
+LARGEST = {1: 127, 2: 127 * BASE}  # largest integer: the upper digit stays within +-127
 
 
 def quantise_activations(x: torch.Tensor, digits: Digits) -> tuple[torch.Tensor, torch.Tensor]:
@@ -33,12 +33,12 @@ def quantise_activations(x: torch.Tensor, digits: Digits) -> tuple[torch.Tensor,
     Raises:
         LiftError: `digits` is neither 1 nor 2, or x has a NaN or infinite entry.
     """
-    if digits not in _LARGEST:
+    if digits not in LARGEST:
         raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
     if not bool(torch.isfinite(x).all()):
         raise LiftError("activations hold NaN or infinity, which have no integer")
     real = x.double()
-    largest = _LARGEST[digits]
+    largest = LARGEST[digits]
     step = (real.abs().amax(dim=-1) / largest).float()
     step = torch.where(step > 0, step, torch.ones_like(step))  # an all-zero token
     integers = torch.round(real / step.double()[:, None]).clamp(-largest, largest).to(torch.int32)
@@ -57,19 +57,33 @@ def integer_product(matrix: PackedMatrix, digits: torch.Tensor) -> npt.NDArray[n
     return np.asarray(integers @ matrix.accumulators().astype(np.int64).T)
 
 
-def integer_layer(matrix: PackedMatrix, x: torch.Tensor, digits: Digits) -> torch.Tensor:
-    """The integer layer of the contract: float32 ``(tokens, rows)``, rounded once.
+def integer_layer(
+    matrix: PackedMatrix,
+    x: torch.Tensor,
+    digits: Digits,
+    bias: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> torch.Tensor:
+    """The integer layer of the contract: ``(tokens, rows)`` of `dtype`.
+
+    The exact sum times the row's scale and the token's step is rounded to float32 once; the bias,
+    as float32, is added in float32; the sum is cast to `dtype`. So there is one rounding, one more
+    for a bias and one more for a dtype narrower than float32, and these are the same everywhere.
 
     Args:
         matrix: weights.
         x: whitened activations ``(tokens, columns)``.
         digits: 1 or 2.
+        bias: ``(rows,)`` or None.
+        dtype: floating-point dtype of the result.
     """
     parts, step = quantise_activations(x, digits)
     sums = integer_product(matrix, parts).astype(np.float64)
     scale = (matrix.scales.double() * 2.0**-matrix.code.exponent).numpy()
     # a sum of 45 bits times a scale of 8 is exact; only the product with the step rounds
-    return torch.from_numpy(product_rounded_once(sums * scale, step.double().numpy()[:, None]))
+    product = product_rounded_once(sums * scale, step.double().numpy()[:, None])
+    out = torch.from_numpy(product)
+    return (out if bias is None else out + bias.detach().float()).to(dtype)
 
 
 def product_rounded_once(

@@ -54,10 +54,10 @@ class LiftLinear(nn.Module):
         if self.digits is None:
             wide = torch.promote_types(x.dtype, torch.float32)  # rounded to a short dtype once
             product = (x.to(wide) @ self.decoded(wide).T).to(x.dtype)
-        else:
-            flat = integer_layer(self.matrix, x.reshape(-1, self.in_features), self.digits)
-            product = flat.reshape(*x.shape[:-1], self.out_features).to(x.dtype)
-        return product if self.bias is None else product + self.bias.to(x.dtype)
+            return product if self.bias is None else product + self.bias.to(x.dtype)
+        flat = x.reshape(-1, self.in_features)
+        out = integer_layer(self.matrix, flat, self.digits, self.bias, x.dtype)
+        return out.reshape(*x.shape[:-1], self.out_features)
 
     def decoded(self, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Whitened weights ``(outputs, inputs)``; exact in float32."""

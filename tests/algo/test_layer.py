@@ -41,6 +41,18 @@ def test_output_is_the_product_with_the_weights_in_the_layers_own_basis() -> Non
     torch.testing.assert_close(layer(x), expected, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_bias_of_the_integer_layer_is_added_in_float32(dtype: torch.dtype) -> None:
+    layer, plain = make(bias=True, digits=1), make(digits=1)
+    x = torch.from_numpy(np.random.default_rng(6).standard_normal((2, 40, 96))).to(dtype)
+    product = plain.forward_whitened(x.float())
+    expected = (product + layer.bias).to(dtype)
+    assert torch.equal(layer.forward_whitened(x), expected)
+    early = product.to(dtype) + layer.bias.to(dtype)
+    # the order of rounding shows
+    assert torch.equal(early, expected) == (dtype == torch.float32)
+
+
 def test_fifteen_bit_integers_are_in_effect_lossless() -> None:
     x = torch.from_numpy(np.random.default_rng(4).standard_normal((7, 96)).astype("f"))
     exact, integer = make()(x), make(digits=2)(x)
