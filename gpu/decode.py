@@ -1,147 +1,269 @@
-"""The decode kernel: packed streams to integer weights.
+"""The decode kernel: packed streams to a matrix of weights, on either axis.
 
-One program decodes `BLOCK` groups, counted across the streams, so that short streams fill it too.
-The taps of a weight are the same for the whole block and are read once per program; each thread
-then spends two instructions on a bit. Compiled offline and run under the interpreter; not run on a
-GPU.
+A weight is a look-up: its window's bits, read from two neighbouring words, index the tables that
+`gpu.tables` makes of the code, one for most codes, parities included. So neither D, d, L nor the
+parities are in the machine code, only how many cells a window has and how many bits a cell.
+
+A program's tile is streams times weights, each weight's place in its group worked out once for all
+streams of the tile. The strides of the output say which of the two is the matrix's row; the one
+that is 1 is known to the compiler, which lays the stores out along it. Compiled offline and run
+under the interpreter; not run on a GPU.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from gpu.job import KernelJob, Work
-from gpu.tables import CodeTables, as_int32
+from algo.matrix import Axis
+from gpu.job import KernelJob
+from gpu.tables import CodeTables, decoded_shape, rows_as_int32
 
-BLOCK = 512
-WARPS = 4
+BYTE = tl.constexpr(7)  # accumulators are a low digit, -64..63, and 2**7 times a high one, -16..16
+NIBBLE = tl.constexpr(4)  # or a multiple of 2**4 of 8 bits and a rest of 4: exact in bfloat16
+
+
+class Tile(NamedTuple):
+    """Streams and weights of one program, and its warps."""
+
+    streams: int
+    weights: int
+    warps: int
+
+
+TILE = Tile(streams=64, weights=64, warps=4)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def window_bits(starts, weight, lifted, group):  # type: ignore[no-untyped-def]
+    """First window bit and place in the group of the weights numbered `weight` of a stream."""
+    first = weight // group
+    place = weight - first * group
+    return first * lifted + tl.load(starts + place), place
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def decode_tile(  # type: ignore[no-untyped-def]
+    at,
+    bit,
+    place,
+    cells,
+    group,
+    crossing,
+    crossing_taps,
+    CELLS: tl.constexpr,
+    CELL_BITS: tl.constexpr,
+    CROSSING: tl.constexpr,
+):
+    """int32 accumulators of a tile of weights.
+
+    ``at`` points at the word of each window's first bit; ``bit`` and ``place`` are those of
+    `window_bits`, of any shape that broadcasts to that of ``at``.
+    """
+    low = tl.load(at).to(tl.uint32, bitcast=True).to(tl.uint64)
+    high = tl.load(at + 1).to(tl.uint32, bitcast=True).to(tl.uint64)
+    window = ((high << 32 | low) >> (bit & 31).to(tl.uint64)).to(tl.uint32)
+    entry = place << CELL_BITS
+    acc = tl.load(cells + ((window & ((1 << CELL_BITS) - 1)).to(tl.int32) | entry)).to(tl.int32)
+    for c in tl.static_range(1, CELLS):
+        value = ((window >> (c * CELL_BITS)) & ((1 << CELL_BITS) - 1)).to(tl.int32)
+        acc += tl.load(cells + ((c * group) << CELL_BITS) + (value | entry)).to(tl.int32)
+    for m in range(CROSSING):
+        # a product of signs is -1 where an odd number of the named bits is 0
+        odd = (~window) & tl.load(crossing + m).to(tl.uint32, bitcast=True)
+        odd = odd ^ (odd >> 16)
+        odd = odd ^ (odd >> 8)
+        odd = odd ^ (odd >> 4)
+        odd = (0x6996 >> (odd & 15)) & 1  # bit n of 0x6996 is the parity of n
+        acc += (1 - 2 * odd.to(tl.int32)) * tl.load(crossing_taps + place * CROSSING + m)
+    return acc
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def decode_kernel(  # type: ignore[no-untyped-def]
     words,
-    taps,
     starts,
-    parities,
+    cells,
+    crossing,
+    crossing_taps,
+    scales,
     out,
-    groups,
-    total,
+    streams,
+    weights,
+    lifted,
+    group,
     row_words,
-    LIFTED: tl.constexpr,
-    GROUP: tl.constexpr,
-    WINDOW: tl.constexpr,
-    PARITIES: tl.constexpr,
-    BLOCK: tl.constexpr,
+    stream_step,
+    weight_step,
+    plane_step,
+    CELLS: tl.constexpr,
+    CELL_BITS: tl.constexpr,
+    CROSSING: tl.constexpr,
+    SCALED: tl.constexpr,
+    OUT: tl.constexpr,
+    STREAMS: tl.constexpr,
+    WEIGHTS: tl.constexpr,
 ):
-    flat = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = flat < total
-    stream = flat // groups
-    first_bit = (flat - stream * groups) * LIFTED
-    row = words + stream * row_words
-    for i in range(GROUP):
-        bit = first_bit + tl.load(starts + i)
-        at = row + (bit >> 5)
-        low = tl.load(at, mask=inside, other=0).to(tl.uint32, bitcast=True)
-        high = tl.load(at + 1, mask=inside, other=0).to(tl.uint32, bitcast=True)
-        shift = (bit & 31).to(tl.uint32)
-        # two shifts for the upper word, because a shift by 32 is undefined
-        window = (low >> shift) | ((high << 1) << (31 - shift))
-        tap_row = taps + i * (WINDOW + PARITIES)
-        # sum(tap * (2b - 1)) as 2 * sum(tap * b) - sum(tap); the last term is one per block
-        picked = tl.full((BLOCK,), 0, tl.int32)
-        tap_sum = tl.load(tap_row).to(tl.int32) * 0
-        for j in tl.static_range(WINDOW):
-            tap = tl.load(tap_row + j).to(tl.int32)
-            tap_sum += tap
-            picked += ((window >> j) & 1).to(tl.int32) * tap
-        acc = 2 * picked - tap_sum
-        for m in range(PARITIES):
-            # a product of signs is -1 where an odd number of the named bits is 0
-            odd = (~window) & tl.load(parities + m).to(tl.uint32, bitcast=True)
-            odd = odd ^ (odd >> 16)
-            odd = odd ^ (odd >> 8)
-            odd = odd ^ (odd >> 4)
-            odd = (0x6996 >> (odd & 15)) & 1  # bit n of 0x6996 is the parity of n
-            acc += (1 - 2 * odd.to(tl.int32)) * tl.load(tap_row + WINDOW + m).to(tl.int32)
-        tl.store(out + flat * GROUP + i, acc.to(out.dtype.element_ty), mask=inside)
+    s = tl.program_id(0) * STREAMS + tl.arange(0, STREAMS)
+    n = tl.program_id(1) * WEIGHTS + tl.arange(0, WEIGHTS)
+    # what is past the end reads the last stream or weight and is not stored
+    bit, place = window_bits(starts, tl.minimum(n, weights - 1), lifted, group)
+    row = tl.minimum(s, streams - 1) * row_words
+    acc = decode_tile(
+        words + (row[:, None] + (bit >> 5)[None, :]),
+        bit[None, :],
+        place[None, :],
+        cells,
+        group,
+        crossing,
+        crossing_taps,
+        CELLS,
+        CELL_BITS,
+        CROSSING,
+    )
+    to = out + s[:, None] * stream_step + n[None, :] * weight_step
+    inside = (s < streams)[:, None] & (n < weights)[None, :]
+    element = out.dtype.element_ty
+    if SCALED:
+        # twelve bits times the eight of a scale are exact in float32
+        if OUT:
+            scale = tl.load(scales + n, mask=n < weights, other=0.0)[None, :]
+        else:
+            scale = tl.load(scales + s, mask=s < streams, other=0.0)[:, None]
+        tl.store(to, (acc.to(tl.float32) * scale).to(element), mask=inside)
+    elif element == tl.int8:
+        high = (acc + 64) >> BYTE
+        tl.store(to, (acc - (high << BYTE)).to(element), mask=inside)
+        tl.store(to + plane_step, high.to(element), mask=inside)
+    elif element == tl.bfloat16:
+        high = ((acc + 8) >> NIBBLE) << NIBBLE
+        tl.store(to, (acc - high).to(tl.float32).to(element), mask=inside)
+        tl.store(to + plane_step, high.to(tl.float32).to(element), mask=inside)
+    else:
+        tl.store(to, acc.to(element), mask=inside)
 
 
 def launch(
     kernel: Any,
     words: torch.Tensor,
     tables: CodeTables,
-    groups: int,
     dtype: torch.dtype,
-    block: int = BLOCK,
+    weights: int,
+    axis: Axis = "in",
+    scales: torch.Tensor | None = None,
+    tile: Tile = TILE,
 ) -> torch.Tensor:
-    """Run `kernel` (`decode_kernel` or its interpreted form) on checked arguments."""
-    taps, starts, parities, lifted, _ = tables
-    words = as_int32(words)
-    streams, group = words.shape[0], taps.shape[0]
-    total = streams * groups
-    out = torch.empty((streams, groups * group), dtype=dtype, device=words.device)
-    kernel[(-(-total // block),)](
+    """Run `kernel` (`decode_kernel` or its interpreted form) on checked arguments.
+
+    Returns:
+        As `gpu.ops.decode`.
+    """
+    words = rows_as_int32(words)
+    streams = words.shape[0]
+    shape = decoded_shape(streams, weights, axis, dtype, scales is not None)
+    out = torch.empty(shape, dtype=dtype, device=words.device)
+    if not out.numel():
+        return out
+    along = out.stride()[-2:]
+    stream_step, weight_step = along if axis == "in" else along[::-1]
+    kernel[(-(-streams // tile.streams), -(-weights // tile.weights))](
         words,
-        taps.contiguous(),
-        starts.contiguous(),
-        # a pointer must point somewhere, even if the loop over it never turns
-        parities.contiguous() if parities.numel() else starts,
+        tables.starts,
+        tables.cells,
+        # a pointer must point somewhere, even if nothing is read through it
+        tables.crossing if tables.crossing.numel() else tables.starts,
+        tables.crossing_taps if tables.crossing.numel() else tables.taps,
+        tables.starts if scales is None else scales.contiguous(),
         out,
-        groups,
-        total,
-        words.shape[1],
-        LIFTED=lifted,
-        GROUP=group,
-        WINDOW=taps.shape[1] - parities.shape[0],
-        PARITIES=parities.shape[0],
-        BLOCK=block,
-        num_warps=WARPS,
-        enable_fp_fusion=False,  # nothing to fuse; Triton warns where it is left open
+        streams,
+        weights,
+        tables.lifted,
+        tables.taps.shape[0],
+        words.stride(0),
+        stream_step,
+        weight_step,
+        streams * weights,
+        CELLS=tables.cells.shape[0],
+        CELL_BITS=tables.cell_bits,
+        CROSSING=tables.crossing.numel(),
+        SCALED=scales is not None,
+        OUT=axis == "out",
+        STREAMS=tile.streams,
+        WEIGHTS=tile.weights,
+        num_warps=tile.warps,
+        enable_fp_fusion=False,  # a product is rounded by itself
     )
     return out
 
 
-def decode_codes() -> dict[str, tuple[int, int, int, int]]:
-    """D, d, L and P of the reference codes.
-
-    The taps are data, so these four numbers are all that a decoder's machine code depends on.
-    """
-    from algo.shipped import REFERENCE, load_code
-
-    codes = {name: load_code(name) for name in REFERENCE}
-    return {n: (c.lifted, c.group, c.window, len(c.parities)) for n, c in codes.items()}
+# Cells, bits of a cell and crossing parities of every shipped code; most are of the first kinds.
+SHAPES = {
+    "window-8": (1, 8, 0),
+    "window-12": (1, 12, 0),
+    "window-16": (1, 16, 0),
+    "cells-2": (2, 8, 0),
+    "cells-3": (3, 8, 0),
+    "crossing-13": (2, 8, 13),
+}
+_ELEMENTS = {
+    torch.int16: "*i16",
+    torch.float16: "*fp16",
+    torch.int8: "*i8",
+    torch.bfloat16: "*bf16",
+    torch.float32: "*fp32",
+}
 
 
 def jobs() -> list[KernelJob]:
-    """The decode kernel for every code of `decode_codes` and both output types."""
-    listed = []
-    for code, (lifted, group, window, parities) in decode_codes().items():
-        for name, element in (("int16", "*i16"), ("float16", "*fp16")):
-            pointers = {
-                "words": "*i32",
-                "taps": "*i8",
-                "starts": "*i32",
-                "parities": "*i32",
-                "out": element,
-            }
-            listed.append(
-                KernelJob(
-                    kernel=f"decode-{name}",
-                    code=code,
-                    function=decode_kernel,
-                    signature=pointers | dict.fromkeys(("groups", "total", "row_words"), "i32"),
-                    constants={
-                        "LIFTED": lifted,
-                        "GROUP": group,
-                        "WINDOW": window,
-                        "PARITIES": parities,
-                        "BLOCK": BLOCK,
-                    },
-                    aligned=tuple(pointers),
-                    options={"num_warps": WARPS},
-                    work=Work(unit="weight", per_trip=BLOCK, stored_bytes=2 * BLOCK),
-                )
-            )
-    return listed
+    """The decode kernel for every shape of tables, type of output and axis."""
+    from gpu.tables import INTEGER_TYPES, REAL_TYPES
+
+    outputs = [
+        *((dtype, False) for dtype in INTEGER_TYPES),
+        *((dtype, True) for dtype in REAL_TYPES),
+    ]
+    axes: tuple[Axis, ...] = ("in", "out")
+    return [
+        decode_job(name, dtype, scaled, axis)
+        for name in SHAPES
+        for dtype, scaled in outputs
+        for axis in axes
+    ]
+
+
+def decode_job(
+    shape: str, dtype: torch.dtype, scaled: bool, axis: Axis, tile: Tile = TILE
+) -> KernelJob:
+    """One kernel to compile; sizes and strides are multiples of 16, as a layer's mostly are."""
+    cells, bits, crossing = SHAPES[shape]
+    pointers = {
+        "words": "*i32",
+        "starts": "*i32",
+        "cells": "*i16",
+        "crossing": "*i32",
+        "crossing_taps": "*i8",
+        "scales": "*fp32" if scaled else "*i32",
+        "out": _ELEMENTS[dtype],
+    }
+    sizes = ("streams", "weights", "lifted", "group", "row_words", "plane_step")
+    long, short = ("stream_step", "weight_step") if axis == "in" else ("weight_step", "stream_step")
+    kind = str(dtype).removeprefix("torch.") + ("-real" if scaled else "")
+    return KernelJob(
+        kernel=f"decode-{kind}-{axis}",
+        code=shape,
+        function=decode_kernel,
+        signature=pointers | dict.fromkeys((*sizes, long), "i32"),
+        constants={
+            short: 1,
+            "CELLS": cells,
+            "CELL_BITS": bits,
+            "CROSSING": crossing,
+            "SCALED": scaled,
+            "OUT": axis == "out",
+            "STREAMS": tile.streams,
+            "WEIGHTS": tile.weights,
+        },
+        aligned=(*pointers, "streams", "weights", "plane_step", long),
+        options={"num_warps": tile.warps},
+    )

@@ -120,7 +120,7 @@ def interpreted_decode(
         groups: G, groups per stream.
         half: float16 instead of int16.
         checked: fail on integer overflow.
-        block: groups per program, a power of two.
+        block: weights per program, a power of two.
 
     Returns:
         int16 (or float16) ``(streams, G*d)``.
@@ -128,14 +128,15 @@ def interpreted_decode(
     Raises:
         LiftError: the words do not fit the code.
     """
-    from gpu.decode import decode_kernel, launch
+    from gpu.decode import Tile, decode_kernel, launch
 
     tensor, tables = _tensor(words), code_tables(code)
     dtype = torch.float16 if half else torch.int16
-    check_decode(tensor, tables, groups, dtype)
-    block = min(block, 1 << (len(words) * groups - 1).bit_length())
+    streams, weights = check_decode(tensor, tables, groups, dtype)
+    wide = _tile(weights, block)
+    tile = Tile(streams=_tile(streams, block // wide), weights=wide, warps=4)
     with interpreted(decode_kernel, checked) as kernel:
-        out = launch(kernel, tensor, tables, groups, dtype, block)
+        out = launch(kernel, tensor, tables, dtype, weights, tile=tile)
     return np.asarray(out.numpy())
 
 

@@ -7,8 +7,9 @@ only then (compiled, not run on a GPU). To torch.compile both are opaque; it cal
 import torch
 
 from algo.errors import LiftError
+from algo.matrix import Axis
 from gpu import reference
-from gpu.tables import CodeTables, check_bitmm, check_decode
+from gpu.tables import CodeTables, as_axis, check_bitmm, check_decode
 
 
 def _on_cpu(words: torch.Tensor) -> bool:
@@ -25,17 +26,25 @@ def _decode(
     parities: torch.Tensor,
     lifted: int,
     overlap: int,
+    cells: torch.Tensor,
+    crossing: torch.Tensor,
+    crossing_taps: torch.Tensor,
     groups: int,
     dtype: torch.dtype,
+    weights: int | None = None,
+    axis: str = "in",
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    tables = CodeTables(taps, starts, parities, lifted, overlap)
-    check_decode(words, tables, groups, dtype)
+    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps)
+    along = as_axis(axis)
+    check_decode(words, tables, groups, dtype, weights, along, scales)
+    kept = groups * taps.shape[0] if weights is None else weights
     if _on_cpu(words):
-        return reference.decode(words, tables, groups, dtype)
+        return reference.decode(words, tables, groups, dtype, kept, along, scales)
     from gpu.decode import decode_kernel, launch
 
     with torch.cuda.device(words.device):
-        return launch(decode_kernel, words, tables, groups, dtype)
+        return launch(decode_kernel, words, tables, dtype, kept, along, scales)
 
 
 @_decode.register_fake
@@ -46,11 +55,18 @@ def _(
     parities: torch.Tensor,
     lifted: int,
     overlap: int,
+    cells: torch.Tensor,
+    crossing: torch.Tensor,
+    crossing_taps: torch.Tensor,
     groups: int,
     dtype: torch.dtype,
+    weights: int | None = None,
+    axis: str = "in",
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    tables = CodeTables(taps, starts, parities, lifted, overlap)
-    return words.new_empty(check_decode(words, tables, groups, dtype), dtype=dtype)
+    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps)
+    shape = check_decode(words, tables, groups, dtype, weights, as_axis(axis), scales)
+    return words.new_empty(shape, dtype=dtype)
 
 
 @torch.library.custom_op("liftquant::bitmm", mutates_args=())
@@ -77,26 +93,36 @@ def decode(
     tables: CodeTables,
     groups: int,
     dtype: torch.dtype = torch.int16,
+    weights: int | None = None,
+    axis: Axis = "in",
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Decode packed streams to integer weights, exactly.
+    """Decode packed streams to a matrix of weights.
 
     Args:
         words: int32 or uint32 ``(streams, ceil((G*D + V)/32) + 1)``, as
             `algo.packing.extend_words` makes them.
         tables: `gpu.tables.code_tables` of the code, on the same device.
         groups: G, groups per stream.
-        dtype: int16, or float16, which holds every accumulator exactly (``|acc| <= 2047``).
+        dtype: without scales int16, float16, int8 or bfloat16; with scales float16, bfloat16 or
+            float32.
+        weights: weights of a stream; those of the last group past them are dropped. All G*d by
+            default.
+        axis: whether streams are rows (``in``) or columns (``out``) of the matrix.
+        scales: float32 ``(rows,)``, row scales times ``2**-exponent``.
 
     Returns:
-        ``(streams, G*d)`` of `dtype`, the integers `algo.decode.decode_words` gives.
+        ``(streams, weights)`` on axis ``in``, ``(weights, streams)`` on axis ``out``, contiguous.
+        Without scales the integers ``acc`` of `algo.decode.decode_words`, exactly (``|acc| <=
+        2047``): as they are in int16 and float16, in planes ``(2, rows, columns)`` in int8 (``acc =
+        p[0] + 128*p[1]``, p[0] in -64..63, p[1] in -16..16) and bfloat16 (``acc = p[0] + p[1]``,
+        p[1] a multiple of 16). With scales ``scale*acc``, rounded once; exact in float32 where a
+        scale has no more than twelve bits, as a bfloat16 has.
 
     Raises:
         LiftError: a shape, dtype or device does not fit.
     """
-    out: torch.Tensor = _decode(
-        words, tables.taps, tables.starts, tables.parities, tables.lifted, tables.overlap,
-        groups, dtype,
-    )  # fmt: skip
+    out: torch.Tensor = _decode(words, *tables, groups, dtype, weights, axis, scales)
     return out
 
 

@@ -5,22 +5,46 @@ Integers throughout, or floating point where every intermediate value is an exac
 
 import torch
 
-from gpu.tables import CodeTables, as_int32
+from algo.matrix import Axis
+from gpu.tables import CodeTables, as_int32, decoded_shape
 
 _CHUNK = 1 << 22  # elements of an intermediate, to bound memory
 
 
 def decode(
-    words: torch.Tensor, tables: CodeTables, groups: int, dtype: torch.dtype
+    words: torch.Tensor,
+    tables: CodeTables,
+    groups: int,
+    dtype: torch.dtype,
+    weights: int,
+    axis: Axis = "in",
+    scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """`gpu.ops.decode` on checked arguments, on any device."""
-    streams, weights = words.shape[0], groups * tables.taps.shape[0]
-    out = torch.empty((streams, weights), dtype=dtype, device=words.device)
+    """`gpu.ops.decode` on checked arguments, on any device, from the taps and not the cells."""
+    streams = words.shape[0]
+    shape = decoded_shape(streams, weights, axis, dtype, scales is not None)
+    out = torch.empty(shape, dtype=dtype, device=words.device)
+    along = out if axis == "in" else out.mT  # streams are rows of this view
     step = max(1, _CHUNK // weights)
     for first in range(0, streams, step):
-        acc = _decode_chunk(as_int32(words[first : first + step]), tables, groups)
-        out[first : first + step] = acc.reshape(-1, weights)
+        part = slice(first, first + step)
+        acc = _decode_chunk(as_int32(words[part]), tables, groups).flatten(1)[:, :weights]
+        if scales is not None:
+            along[part] = acc * (scales[part, None] if axis == "in" else scales)
+        elif len(shape) == 3:
+            for plane, values in zip(along, two_planes(acc, dtype), strict=True):
+                plane[part] = values
+        else:
+            along[part] = acc
     return out
+
+
+def two_planes(acc: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Low and high part of accumulators, as `gpu.ops.decode` splits them for int8 or bfloat16."""
+    bits = 7 if dtype == torch.int8 else 4
+    high = acc + (1 << bits - 1) >> bits
+    low = acc - (high << bits)
+    return low, high if dtype == torch.int8 else high << bits
 
 
 def _decode_chunk(words: torch.Tensor, tables: CodeTables, groups: int) -> torch.Tensor:

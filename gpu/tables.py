@@ -1,16 +1,21 @@
 """What the kernels need to know of a code, as small tensors, and the checks both operators share.
 
 One kernel serves every code because everything that makes a code is here: the taps over a weight's
-own window, where the windows start, and the parity masks.
+own window, where the windows start, and the parity masks. The same taps are here a second time, as
+the kernels read them: a window is cut into cells of neighbouring bits, and a table holds a cell's
+sum for every value of its bits, parities that lie within the cell included.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.matrix import AXES, Axis
 
 # Flat indices are int32 inside the kernels; the slack is for the last, partly filled block.
 MAX_ELEMENTS = 2**31 - 2**20
@@ -18,6 +23,15 @@ MAX_ELEMENTS = 2**31 - 2**20
 # The plane of bit 7 is read as -128, so a byte of bits adds at most 128*128 to its accumulator.
 MAX_BYTES = (2**31 - 1) // 2**14
 MAX_INNER = 8 * MAX_BYTES
+
+# A window is one cell where the tables of a group then hold no more sums than this, 128 KiB of
+# them; cells of a byte otherwise.
+MAX_CELL_SUMS = 1 << 16
+_CELL_BITS = 8
+
+# What decoded weights may be: integers, exactly, or real weights, which take scales.
+INTEGER_TYPES = (torch.int16, torch.float16, torch.int8, torch.bfloat16)
+REAL_TYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class CodeTables(NamedTuple):
@@ -29,6 +43,10 @@ class CodeTables(NamedTuple):
         parities: int32 ``(P,)``, masks over the window; bit 31 is the sign bit.
         lifted: D, bits per group.
         overlap: V, bits a window reaches into the following groups.
+        cells: int16 ``(C, d, 2**B)``; entry ``(c, i, x)`` is what window bits ``[c*B, (c+1)*B)``
+            add to weight ``i`` where they read ``x``. Bits past the window have no say.
+        crossing: int32 ``(Q,)``, masks of the parities that are within no cell.
+        crossing_taps: int8 ``(d, Q)``, their taps.
     """
 
     taps: torch.Tensor
@@ -36,67 +54,169 @@ class CodeTables(NamedTuple):
     parities: torch.Tensor
     lifted: int
     overlap: int
+    cells: torch.Tensor
+    crossing: torch.Tensor
+    crossing_taps: torch.Tensor
+
+    @property
+    def cell_bits(self) -> int:
+        """B, the bits of a cell."""
+        return self.cells.shape[2].bit_length() - 1
+
+
+def cell_sums(code: LiftCode) -> tuple[npt.NDArray[np.int16], tuple[int, ...]]:
+    """The tables ``(C, d, 2**B)`` of a code, and the places of the parities that cross cells."""
+    window = code.window
+    bits = window if code.group << window <= MAX_CELL_SUMS else _CELL_BITS
+    count = -(-window // bits)
+    values = np.arange(1 << bits)
+    sums = np.zeros((count, code.group, 1 << bits), np.int16)
+    crossing = []
+    for j in range(window):
+        signs = 2 * (values >> j % bits & 1) - 1
+        sums[j // bits] += (code.window_taps[:, j, None].astype(np.int16) * signs).astype(np.int16)
+    for m, mask in enumerate(code.parities):
+        cell = ((mask & -mask).bit_length() - 1) // bits
+        own = mask >> cell * bits
+        if own >> bits:
+            crossing.append(m)
+            continue
+        zeros = np.bitwise_count(~values & own)
+        taps = code.window_taps[:, window + m, None].astype(np.int16)
+        sums[cell] += (taps * (1 - 2 * (zeros & 1).astype(np.int16))).astype(np.int16)
+    return sums, tuple(crossing)
 
 
 def code_tables(code: LiftCode, device: torch.device | str = "cpu") -> CodeTables:
     """The tables of `code` on `device`; make them once and keep them."""
     masks = np.array(code.parities, dtype=np.uint32).view(np.int32)
+    sums, crossing = cell_sums(code)
+    places = list(crossing)
     return CodeTables(
         taps=torch.from_numpy(code.window_taps.copy()).to(device),
         starts=torch.tensor(code.starts, dtype=torch.int32, device=device),
         parities=torch.from_numpy(masks).to(device),
         lifted=code.lifted,
         overlap=code.overlap,
+        cells=torch.from_numpy(sums).to(device),
+        crossing=torch.from_numpy(masks[places]).to(device),
+        crossing_taps=torch.from_numpy(
+            np.ascontiguousarray(code.window_taps[:, code.window :][:, places])
+        ).to(device),
     )
 
 
 def check_decode(
-    words: torch.Tensor, tables: CodeTables, groups: int, dtype: torch.dtype
-) -> tuple[int, int]:
-    """The shape ``(streams, groups*d)`` of the decoded weights.
+    words: torch.Tensor,
+    tables: CodeTables,
+    groups: int,
+    dtype: torch.dtype,
+    weights: int | None = None,
+    axis: Axis = "in",
+    scales: torch.Tensor | None = None,
+) -> tuple[int, ...]:
+    """The shape of the decoded weights, see `gpu.ops.decode`.
 
     Raises:
         LiftError: a shape, dtype or device does not fit; the message names it.
     """
-    taps, starts, parities, lifted, overlap = tables
+    check_tables(tables)
+    lifted, overlap, group = tables.lifted, tables.overlap, tables.taps.shape[0]
+    if groups < 1:
+        raise LiftError(f"groups={groups}; it must be at least 1")
+    if groups * lifted < lifted + overlap:
+        raise LiftError(
+            f"{groups} groups of {lifted} bits are shorter than a window; use at least "
+            f"{-(-(lifted + overlap) // lifted)}"
+        )
+    allowed = INTEGER_TYPES if scales is None else REAL_TYPES
+    if dtype not in allowed:
+        names = ", ".join(str(d).removeprefix("torch.") for d in allowed)
+        what = "without scales" if scales is None else "with scales"
+        raise LiftError(f"decoded weights are {names} {what}, not {dtype}")
+    as_axis(axis)
+    weights = groups * group if weights is None else weights
+    if not (groups - 1) * group < weights <= groups * group:
+        raise LiftError(
+            f"{weights} weights per stream are not what {groups} groups of {group} hold; it must "
+            f"be {(groups - 1) * group + 1} to {groups * group}"
+        )
+    _check_words(words, -(-(groups * lifted + overlap) // 32) + 1, least=0)
+    streams = words.shape[0]
+    rows = streams if axis == "in" else weights
+    if scales is not None:
+        if scales.dtype != torch.float32 or scales.shape != (rows,):
+            raise LiftError(
+                f"scales are {scales.dtype} of shape {tuple(scales.shape)}; need float32 of shape "
+                f"({rows},), one per row"
+            )
+        _check_devices(words, scales)
+    _check_devices(words, tables.taps, *(t for t in tables if isinstance(t, torch.Tensor)))
+    shape = decoded_shape(streams, weights, axis, dtype, scales is not None)
+    if max(math.prod(shape), streams * words.shape[1], groups * lifted) > MAX_ELEMENTS:
+        raise LiftError(
+            f"{streams} streams of {weights} weights are over {MAX_ELEMENTS} elements, which is "
+            "as far as 32-bit indices reach; decode fewer streams at a time"
+        )
+    return shape
+
+
+def check_tables(tables: CodeTables) -> None:
+    """Whether tables fit each other.
+
+    Raises:
+        LiftError: a shape or dtype does not; the message names it.
+    """
+    taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps = tables
     if taps.dtype != torch.int8 or taps.ndim != 2:
         raise LiftError(f"taps are {taps.dtype} of shape {tuple(taps.shape)}; need int8 (d, L + P)")
-    if starts.dtype != torch.int32 or starts.shape != taps.shape[:1]:
+    group = taps.shape[0]
+    if starts.dtype != torch.int32 or starts.shape != (group,):
         raise LiftError(
             f"starts are {starts.dtype} of shape {tuple(starts.shape)}; need int32 of shape "
-            f"({taps.shape[0]},), one per weight of the group"
+            f"({group},), one per weight of the group"
         )
-    if parities.dtype != torch.int32 or parities.ndim != 1:
-        raise LiftError(
-            f"parities are {parities.dtype} of shape {tuple(parities.shape)}; need int32 (P,)"
-        )
+    for name, masks in (("parities", parities), ("crossing parities", crossing)):
+        if masks.dtype != torch.int32 or masks.ndim != 1:
+            raise LiftError(
+                f"{name} are {masks.dtype} of shape {tuple(masks.shape)}; need int32 (P,)"
+            )
     window = taps.shape[1] - parities.shape[0]
     if not 1 <= window <= 32:
         raise LiftError(
             f"{taps.shape[1]} taps for {parities.shape[0]} parities leave a window of {window} "
             "bits; it must be 1 to 32"
         )
-    if groups < 1 or lifted < 1 or overlap < 0:
+    if lifted < 1 or overlap < 0:
         raise LiftError(
-            f"groups={groups}, lifted={lifted}, overlap={overlap}: groups and lifted must be at "
-            "least 1 and overlap at least 0"
+            f"lifted={lifted}, overlap={overlap}: lifted must be at least 1 and overlap at least 0"
         )
-    if groups * lifted < lifted + overlap:
+    sums = cells.shape[2] if cells.ndim == 3 else 0
+    bits = sums.bit_length() - 1
+    if (
+        cells.dtype != torch.int16
+        or sums < 2
+        or sums != 1 << bits
+        or cells.shape != (-(-window // bits), group, sums)
+        or not cells.is_contiguous()
+    ):
         raise LiftError(
-            f"{groups} groups of {lifted} bits are shorter than a window; use at least "
-            f"{-(-(lifted + overlap) // lifted)}"
+            f"cells are {cells.dtype} of shape {tuple(cells.shape)}; need contiguous int16 of "
+            f"shape (C, {group}, 2**B) with C cells of B bits for a window of {window}"
         )
-    if dtype not in (torch.int16, torch.float16):
-        raise LiftError(f"decoded weights are int16 or float16, not {dtype}")
-    _check_words(words, -(-(groups * lifted + overlap) // 32) + 1)
-    _check_devices(words, taps, starts, parities)
-    shape = (words.shape[0], groups * taps.shape[0])
-    if max(shape[0] * shape[1], words.shape[0] * words.shape[1], groups * lifted) > MAX_ELEMENTS:
+    if crossing_taps.dtype != torch.int8 or crossing_taps.shape != (group, len(crossing)):
         raise LiftError(
-            f"{shape[0]} streams of {shape[1]} weights are over {MAX_ELEMENTS} elements, which is "
-            "as far as 32-bit indices reach; decode fewer streams at a time"
+            f"crossing taps are {crossing_taps.dtype} of shape {tuple(crossing_taps.shape)}; need "
+            f"int8 of shape ({group}, {len(crossing)})"
         )
-    return shape
+
+
+def decoded_shape(
+    streams: int, weights: int, axis: Axis, dtype: torch.dtype, scaled: bool
+) -> tuple[int, ...]:
+    """Rows and columns of the decoded matrix, after its planes where it takes two."""
+    shape = (streams, weights) if axis == "in" else (weights, streams)
+    return (2, *shape) if dtype in (torch.int8, torch.bfloat16) and not scaled else shape
 
 
 def check_bitmm(words: torch.Tensor, digits: torch.Tensor) -> tuple[int, int]:
@@ -126,15 +246,33 @@ def check_bitmm(words: torch.Tensor, digits: torch.Tensor) -> tuple[int, int]:
     return words.shape[0], columns
 
 
+def as_axis(axis: str) -> Axis:
+    """`axis` itself; LiftError where it is none."""
+    for known in AXES:
+        if axis == known:
+            return known
+    raise LiftError(f"axis {axis!r} is none of {', '.join(AXES)}")
+
+
 def as_int32(words: torch.Tensor) -> torch.Tensor:
     """Packed words as contiguous int32: torch knows little arithmetic on uint32."""
     return words.contiguous().view(torch.int32)
 
 
-def _check_words(words: torch.Tensor, count: int) -> None:
+def rows_as_int32(words: torch.Tensor) -> torch.Tensor:
+    """Packed words as int32 whose rows are contiguous, at any distance from each other.
+
+    Of a view with longer rows nothing is copied.
+    """
+    # the last row may end where the memory does: its distance is bounded by what is addressed
+    near = words.stride(1) == 1 and 0 <= words.stride(0) * words.shape[0] <= MAX_ELEMENTS
+    return (words if near else words.contiguous()).view(torch.int32)
+
+
+def _check_words(words: torch.Tensor, count: int, least: int = 1) -> None:
     if words.dtype not in (torch.int32, torch.uint32):
         raise LiftError(f"packed words are {words.dtype}; need int32 or uint32")
-    if words.ndim != 2 or words.shape[0] < 1 or words.shape[1] != count:
+    if words.ndim != 2 or words.shape[0] < least or words.shape[1] != count:
         raise LiftError(
             f"packed words have shape {tuple(words.shape)}; need {count} words per stream: "
             f"(streams, {count})"

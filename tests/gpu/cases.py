@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
 from algo.code import LiftCode, block_shifts, sliding_shifts
-from algo.packing import Words, extend_words, pack_bits
+from algo.matrix import PackedMatrix
+from algo.packing import Words, extend_words, pack_bits, stream_groups
 
 # D, d, V, P: block codes, up to a 32-bit window; sliding codes; both with parities
 GEOMETRIES = [
@@ -67,3 +69,18 @@ def streams(
     ):
         words = pack_bits(bits)
         yield name, words, extend_words(words, groups, code)
+
+
+def packed_matrix(rng, code, axis, streams, extra=7, fill=None) -> PackedMatrix:
+    """A matrix of random bits (or all of them `fill`) and scales, `extra` weights over the least.
+
+    The last group of a stream is cut where `extra` leaves it so.
+    """
+    least = (-(-(code.lifted + code.overlap) // code.lifted) - 1) * code.group + 1
+    weights = least + extra
+    shape = (streams, stream_groups(weights, code) * code.lifted)
+    bits = rng.integers(0, 2, shape) if fill is None else np.full(shape, fill)
+    rows, columns = (streams, weights) if axis == "in" else (weights, streams)
+    scales = torch.from_numpy(rng.normal(size=rows) * 2.0 ** rng.integers(-9, 3, rows))
+    words = pack_bits(bits.astype(np.uint8))
+    return PackedMatrix(code, axis, (rows, columns), words, scales.to(torch.bfloat16))

@@ -161,7 +161,9 @@ def test_wrong_arguments_are_named():
     words = torch.zeros((2, 3), dtype=torch.int32)
     with pytest.raises(LiftError, match=r"packed words are torch\.int64; need int32 or uint32"):
         decode(words.long(), tables, 4)
-    with pytest.raises(LiftError, match=r"int16 or float16, not torch\.float32"):
+    with pytest.raises(
+        LiftError, match=r"int16, float16, int8, bfloat16 without scales, not torch\.float32"
+    ):
         decode(words, tables, 4, torch.float32)
     with pytest.raises(LiftError, match=r"taps are torch\.int16"):
         decode(words, tables._replace(taps=tables.taps.short()), 4)
