@@ -110,9 +110,7 @@ def fused_kernel(  # type: ignore[no-untyped-def]
         # digit k of a token is in its k-th column and counts 2**(SHIFT * k)
         place = (SHIFT * (tl.arange(0, COLUMNS) % PER_TOKEN)).to(tl.int64)
         placed = projected << place[None, :]
-        projected = tl.sum(
-            tl.reshape(placed, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2
-        )
+        projected = tl.sum(tl.reshape(placed, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2)
     step = tl.load(steps + t, mask=t < tokens, other=0.0)
     y = finished(projected, scale, step, offset)
     out_at = out + t[None, :] * out_stride + o[:, None]

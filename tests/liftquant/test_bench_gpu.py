@@ -228,9 +228,10 @@ def test_the_table_for_people(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
     status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--against", "gemlite,bitblas")
     assert status == 0
-    for text in ("Made up 9000 (9.9), driver 1.2", "10.0  9.0  12.0",
-                 "ours by batch: 1: fused, 8: fused", "33x64, LQ-12/5+9: 33x64, axis out", "a copy moves 1,000 GB/s",
-                 "choices are estimated"):  # fmt: skip
+    for text in (
+        "Made up 9000 (9.9), driver 1.2", "10.0  9.0  12.0", "ours by batch: 1: fused, 8: fused",
+        "33x64, LQ-12/5+9: 33x64, axis out", "a copy moves 1,000 GB/s", "choices are estimated",
+    ):  # fmt: skip
         assert text in out
     assert "not measured: bitblas: not installed" in err
     assert "gemlite: written after its documentation, not run" in err
