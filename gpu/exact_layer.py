@@ -58,5 +58,5 @@ def _decoded(matrix: PackedMatrix, device: torch.device) -> Iterator[tuple[slice
         part = slice(first, min(first + chunk, matrix.streams))
         words = extend_words(matrix.words[part], matrix.groups, matrix.code)
         held = torch.from_numpy(words.view("int32")).to(device)
-        accs = reference.decode(held, tables, matrix.groups, torch.int16)
-        yield part, accs[:, : matrix.stream_weights]
+        weights = matrix.stream_weights
+        yield part, reference.decode(held, tables, matrix.groups, torch.int16, weights)

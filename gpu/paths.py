@@ -5,24 +5,39 @@ Compiled offline and run under the interpreter; not run on a GPU.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from algo.activations import BASE, Digits, product_rounded_once
+from algo.activations import BASE, product_rounded_once
+from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
+from algo.lifted import LIFTED_BASE, bounds, from_digits, lift, signed_digits
 from algo.matrix import PackedMatrix
 from algo.packing import extend_words
+from gpu import bitmm, decode, fused, project
 from gpu.dispatch import layer_class
 from gpu.interpret import Run
-from gpu.tables import code_tables
+from gpu.planes import Digits, laid_out
+from gpu.stack import Stack, stack_layers
+from gpu.tables import CodeTables, code_tables
+from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile, tile_for
 from gpu.tuning_table import Choice
 
 Product = Callable[[], torch.Tensor]
 
+MOST_ONE_BIT = 128  # columns; the one-bit product is far behind from there on
+SPLITS = (1, 2, 4, 8, 16, 32)
+
+
+def tile_name(tile: Tile) -> str:
+    """``64x16x64x4x2``: rows, columns, bytes of K, warps and stages."""
+    return "x".join(map(str, tile))
+
 
 class PathLayer:
-    """A layer on one device, as the paths read it.
+    """A layer on one device, as the paths read it; what a path needs is made when it is first run.
 
     Args:
         matrix: the packed weights.
@@ -32,23 +47,39 @@ class PathLayer:
     """
 
     def __init__(
-        self, matrix: PackedMatrix, digits: Digits, device: torch.device, run: Run
+        self, matrix: PackedMatrix, digits: DigitCount, device: torch.device, run: Run
     ) -> None:
         self.matrix = matrix
+        self.digits: DigitCount = digits
         self.device = device
         self.run = run
-        self.digits: Digits = digits
-        self.layer = layer_class(*matrix.shape, matrix.code, matrix.axis, digits)
+        code, axis = matrix.code, matrix.axis
+        columns: int = digits
+        if not code.parities:
+            columns = bounds(matrix.shape, code, axis, digits).per_token
+        self.layer = layer_class(*matrix.shape, code, axis, columns)
 
     def candidates(self, columns: int) -> Sequence[Choice]:
         """The choices worth trying for so many columns."""
-        return [Choice(path="dense")]
+        found = [Choice(path="dense")]
+        if self.layer.parities or columns > MOST_ONE_BIT:
+            return found
+        tiles = self._tiles
+        least = min(tile.columns for tile in tiles.values())
+        for name, tile in tiles.items():
+            if tile.columns >= 2 * columns and tile.columns > least:
+                continue  # more than half of it would be padding
+            steps = -(-self._stack.row_bytes // tile.inner)
+            if tile.rows >= self.matrix.code.window:
+                found.append(Choice(path="fused", tile=name))
+            found += [Choice(path="bitmm", tile=name, split=n) for n in SPLITS if n <= steps]
+        return found
 
     def product(self, choice: Choice, digits: torch.Tensor, step: torch.Tensor) -> Product:
         """What carries out a choice; inputs are laid out for it here, once.
 
         Args:
-            choice: any of `candidates`.
+            choice: a path that takes this layer, and one of the path's tiles or None.
             digits: int8 ``(digits, tokens, columns)``, least significant first.
             step: float32 ``(tokens,)``.
 
@@ -56,22 +87,92 @@ class PathLayer:
             A function that launches and returns float32 ``(tokens, rows)``.
 
         Raises:
-            LiftError: the choice is none of this layer's.
+            LiftError: the path does not take this layer, or has no such tile or split.
         """
-        if choice != Choice(path="dense"):
-            raise LiftError(f"{choice} is no choice for {self.layer}")
-        return lambda: self._dense(digits, step)
+        if choice.path == "dense":
+            if choice != Choice(path="dense"):
+                raise LiftError(f"{choice}: dense has no tiles and no split; measure again")
+            return lambda: self._dense(digits, step)
+        if choice.path == "decode-dot" or self.layer.parities:
+            raise LiftError(f"{choice} does not take {self.layer}; measure again")
+        tile = self._tile(choice, digits.shape[1] * self.layer.digits)
+        laid = laid_out(self._operand(digits), step, tile)
+        if choice.path == "bitmm":
+            return self._bitmm(laid, tile, choice.split)
+        if choice.split > 1:
+            raise LiftError(f"{choice}: fused does not split K; measure again")
+        return self._fused(laid, tile)
+
+    def _fused(self, laid: Digits, tile: Tile) -> Product:
+        layout = fused.programs(self._stack, tile)
+        return lambda: fused.launch(
+            self.run, self._stack, layout, laid.planes, laid.sums, laid.step, torch.float32, tile
+        )
+
+    def _bitmm(self, laid: Digits, tile: Tile, split: int) -> Product:
+        stack, tokens = self._stack, len(laid.step)
+        after = project.tile_for(tokens)
+        table = project.programs(stack, after)
+        bits = stack.words.view(torch.int8)
+
+        def run() -> torch.Tensor:
+            sums = bitmm.multiply(
+                self.run, bits, laid.planes, laid.sums, tokens * laid.per_token, tile, split
+            )
+            return project.launch(self.run, stack, table, sums, laid.step, torch.float32, after)
+
+        return run
 
     def _dense(self, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        from gpu.decode import decode_kernel, launch
-
         m = self.matrix
-        words = torch.from_numpy(extend_words(m.words, m.groups, m.code).view(np.int32))
-        tables = code_tables(m.code, self.device)
-        accs = launch(self.run(decode_kernel), words.to(self.device), tables, m.groups, torch.int16)
-        accs = accs[:, : m.stream_weights].double()
+        kernel = self.run(decode.decode_kernel)
+        accs = decode.launch(
+            kernel, self._streams, self._tables, torch.int16, m.stream_weights, m.axis
+        )
         integers = sum(d.double() * BASE**k for k, d in enumerate(digits))
-        sums = integers @ (accs.T if m.axis == "in" else accs)
-        scaled = sums.cpu() * (m.scales.double() * 2.0**-m.code.exponent)
-        rounded = product_rounded_once(scaled.numpy(), step.double().cpu().numpy()[:, None])
+        # integers below 2**53, so that the order of summation does not matter
+        sums = (integers @ accs.double().T).cpu() * self._scale
+        rounded = product_rounded_once(sums.numpy(), step.double().cpu().numpy()[:, None])
         return torch.from_numpy(rounded).to(self.device)
+
+    def _operand(self, digits: torch.Tensor) -> torch.Tensor:
+        """Digits of what the bits are multiplied with: lifted on axis ``in``."""
+        m = self.matrix
+        if m.axis == "out":
+            return digits
+        lifted = lift(from_digits(digits.cpu().numpy(), BASE), m.code, m.groups)
+        of_base = signed_digits(lifted, LIFTED_BASE, self.layer.digits)
+        return torch.from_numpy(of_base).to(self.device)
+
+    def _tile(self, choice: Choice, columns: int) -> Tile:
+        if choice.tile is None:
+            return tile_for(columns, amd=torch.version.hip is not None)
+        if choice.tile not in self._tiles:
+            raise LiftError(
+                f"{choice}: there is no such tile, only {', '.join(self._tiles)}; measure again "
+                "with `liftquant kernels tune`"
+            )
+        return self._tiles[choice.tile]
+
+    @property
+    def _tiles(self) -> dict[str, Tile]:
+        tiles = NVIDIA_TILES if torch.version.hip is None else AMD_TILES
+        return {tile_name(tile): tile for tile in tiles}
+
+    @cached_property
+    def _stack(self) -> Stack:
+        return stack_layers([self.matrix], self.digits).to(self.device)
+
+    @cached_property
+    def _streams(self) -> torch.Tensor:
+        m = self.matrix
+        words = extend_words(m.words, m.groups, m.code)
+        return torch.from_numpy(words.view(np.int32)).to(self.device)
+
+    @cached_property
+    def _tables(self) -> CodeTables:
+        return code_tables(self.matrix.code, self.device)
+
+    @cached_property
+    def _scale(self) -> torch.Tensor:
+        return self.matrix.scales.double() * 2.0**-self.matrix.code.exponent
