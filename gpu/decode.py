@@ -18,6 +18,7 @@ import triton.language as tl
 
 from algo.matrix import Axis
 from gpu.job import KernelJob
+from gpu.project import narrowed
 from gpu.tables import CodeTables, decoded_shape, rows_as_int32
 
 BYTE = tl.constexpr(7)  # accumulators are a low digit, -64..63, and 2**7 times a high one, -16..16
@@ -90,6 +91,7 @@ def decode_kernel(  # type: ignore[no-untyped-def]
     scales,
     out,
     streams,
+    first,
     weights,
     lifted,
     group,
@@ -108,7 +110,7 @@ def decode_kernel(  # type: ignore[no-untyped-def]
     s = tl.program_id(0) * STREAMS + tl.arange(0, STREAMS)
     n = tl.program_id(1) * WEIGHTS + tl.arange(0, WEIGHTS)
     # what is past the end reads the last stream or weight and is not stored
-    bit, place = window_bits(starts, tl.minimum(n, weights - 1), lifted, group)
+    bit, place = window_bits(starts, first + tl.minimum(n, weights - 1), lifted, group)
     row = tl.minimum(s, streams - 1) * row_words
     acc = decode_tile(
         words + (row[:, None] + (bit >> 5)[None, :]),
@@ -131,7 +133,7 @@ def decode_kernel(  # type: ignore[no-untyped-def]
             scale = tl.load(scales + n, mask=n < weights, other=0.0)[None, :]
         else:
             scale = tl.load(scales + s, mask=s < streams, other=0.0)[:, None]
-        tl.store(to, (acc.to(tl.float32) * scale).to(element), mask=inside)
+        tl.store(to, narrowed(acc.to(tl.float32) * scale, element), mask=inside)
     elif element == tl.int8:
         high = (acc + 64) >> BYTE
         tl.store(to, (acc - (high << BYTE)).to(element), mask=inside)
@@ -153,8 +155,13 @@ def launch(
     axis: Axis = "in",
     scales: torch.Tensor | None = None,
     tile: Tile = TILE,
+    first: int = 0,
 ) -> torch.Tensor:
     """Run `kernel` (`decode_kernel` or its interpreted form) on checked arguments.
+
+    Args:
+        weights: how many weights of each stream are decoded.
+        first: the first of them.
 
     Returns:
         As `gpu.ops.decode`.
@@ -177,6 +184,7 @@ def launch(
         tables.starts if scales is None else scales.contiguous(),
         out,
         streams,
+        first,
         weights,
         tables.lifted,
         tables.taps.shape[0],
@@ -246,7 +254,7 @@ def decode_job(
         "scales": "*fp32" if scaled else "*i32",
         "out": _ELEMENTS[dtype],
     }
-    sizes = ("streams", "weights", "lifted", "group", "row_words", "plane_step")
+    sizes = ("streams", "first", "weights", "lifted", "group", "row_words", "plane_step")
     long, short = ("stream_step", "weight_step") if axis == "in" else ("weight_step", "stream_step")
     kind = str(dtype).removeprefix("torch.") + ("-real" if scaled else "")
     return KernelJob(
