@@ -29,7 +29,7 @@ from algo.errors import LiftError
 from algo.lifted import MAX_DIGITS, digit_range
 from gpu.bitmm import one_bit_tile, packed
 from gpu.interpret import Run
-from gpu.job import KernelJob
+from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
 from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile
@@ -300,12 +300,20 @@ def jobs() -> list[KernelJob]:
     At 2 to 4 bits a program has at most half as many outputs as rows on axis ``out``. bfloat16
     stands for all types of output: they differ in the last conversion.
     """
+    kinds = (
+        (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), "plain"),
+        (NVIDIA_TILES, ("sm_80",), "packed"),
+        (AMD_TILES, ("gfx942",), "amd"),
+    )
     return [
-        _job(tile, form, inline=False) for form in FORMS for tile in (*NVIDIA_TILES, *AMD_TILES)
+        _job(tile, form, targets, kind)
+        for tiles, targets, kind in kinds
+        for tile in tiles
+        for form in FORMS
     ]
 
 
-def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
+def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJob:
     per_token, split, shift = FORMS[form]
     pointers = {
         "bits": "*i8",
@@ -321,7 +329,7 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
     strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
     sizes = dict.fromkeys(("tokens", "columns", "out_stride"), "i32")
     return KernelJob(
-        kernel=f"fused-{form}-" + "x".join(map(str, tile)) + inline * "-packed",
+        kernel=f"fused-{form}-{tile.rows}x{tile.columns}x{tile.inner}-{kind}",
         code="any",
         function=fused_kernel,
         signature=pointers | strides | sizes,
@@ -329,7 +337,7 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
             "ROWS": tile.rows,
             "COLUMNS": tile.columns,
             "INNER": tile.inner,
-            "PACKED": inline,
+            "PACKED": kind == "packed",
             "OUTPUTS": tile.rows // 2 if split else tile.rows,
             "SPLIT": split,
             "PER_TOKEN": per_token,
@@ -337,4 +345,6 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
         },
         aligned=(*pointers, *strides),
         options={"num_warps": tile.warps, "num_stages": tile.stages},
+        work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
+        targets=targets,
     )
