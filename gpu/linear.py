@@ -1,0 +1,260 @@
+"""Quantised linear layers that read one input, as one module that keeps its weights packed."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from algo.activations import Digits as DigitCount
+from algo.errors import LiftError
+from algo.matrix import PackedMatrix
+from algo.whitening import Whitening
+from gpu.stack import Stack
+from gpu.tables import CodeTables
+from gpu.tuning_table import Choice, TuningTable
+from gpu.weights import PackedWeights
+
+if TYPE_CHECKING:  # which would import triton
+    from gpu.dispatch import Plan
+    from gpu.interpret import Run
+    from gpu.products import OneBitProduct
+
+
+class StackedLinear(nn.Module):
+    """``y = [W1 x + b1, W2 x + b2, ...]``: q, k and v, or gate and up, or a single layer.
+
+    Integers throughout: activations are whitened in one fixed order of operations, quantised per
+    token to int8 digits, multiplied exactly and scaled with one rounding to float32; the bias is
+    added in float32. The result is that of `algo.layer.LiftLinear` with digits, bit for bit, on
+    every device and by every path, whatever the batch. On CUDA and HIP devices the kernels run
+    (compiled offline and run under the interpreter; not run on a GPU), on the CPU plain torch.
+
+    Weights are held once: as the one-bit matrix where all codes are linear, as streams where one
+    has parities. Paths that decode the former lay out a layer's streams for the moment.
+
+    Args:
+        matrices: packed weights of layers with one input, in the order of their outputs.
+        whitening: the basis all of them are in.
+        digits: 1 (a8) or 2 (a15) int8 digits per activation.
+        biases: ``(rows,)`` or None for each layer.
+        table: tuning table; by default the user's for the GPU, or the estimates that ship.
+
+    Raises:
+        LiftError: the layers cannot be one stack, integers could overflow, or the whitening is of
+            another size.
+    """
+
+    def __init__(
+        self,
+        matrices: Sequence[PackedMatrix],
+        whitening: Whitening,
+        digits: DigitCount = 1,
+        biases: Sequence[torch.Tensor | None] | None = None,
+        table: TuningTable | None = None,
+    ) -> None:
+        super().__init__()
+        if digits not in (1, 2):
+            raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
+        if not matrices:
+            raise LiftError("a stack needs at least one layer")
+        self.digits: DigitCount = digits
+        self.out_features = tuple(m.shape[0] for m in matrices)
+        self.in_features = matrices[0].shape[1]
+        if whitening.size != self.in_features:
+            raise LiftError(
+                f"a whitening of {whitening.size} inputs for layers of {self.in_features}; give the "
+                "one the layers were quantised in"
+            )
+        self._table = table
+        self._rates = [m.code.rate for m in matrices]
+        self._hold(matrices, whitening, biases)
+        self._made: dict[str, Any] = {}
+
+    def _hold(
+        self,
+        matrices: Sequence[PackedMatrix],
+        whitening: Whitening,
+        biases: Sequence[torch.Tensor | None] | None,
+    ) -> None:
+        from gpu.lift import lift_tables
+        from gpu.stack import stack_layers
+        from gpu.tables import code_tables
+        from gpu.weights import packed_weights
+        from gpu.whiten import whitening_tensors
+
+        self._parts: dict[str, Any] = {"whitening": whitening_tensors(whitening)}
+        linear = not any(m.code.parities for m in matrices)
+        if linear:
+            self._parts["stack"] = stack_layers(matrices, self.digits, biases)
+            if matrices[0].axis == "in":
+                self._parts["lift"] = lift_tables(matrices[0].code, self.in_features)
+        given = [None] * len(matrices) if biases is None else list(biases)
+        for i, (matrix, bias) in enumerate(zip(matrices, given, strict=True)):
+            if linear:
+                self._parts[f"code{i}"] = code_tables(matrix.code)
+            else:
+                self._parts[f"layer{i}"] = packed_weights(matrix, bias)
+        self.axis = matrices[0].axis
+        for name, part in self._parts.items():
+            self._parts[name] = _registered(self, name, part)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(..., inputs)`` to ``(..., all outputs)`` in the dtype of `x`.
+
+        Args:
+            x: float32, float16 or bfloat16 on the module's device. On the CPU an activation that is
+                NaN or infinite makes its token's outputs NaN, as it does in the kernels.
+
+        Raises:
+            LiftError: the shape, dtype or device does not fit.
+        """
+        flat = x.reshape(-1, x.shape[-1])
+        if x.device.type == "cpu":
+            out = self._plainly(flat)
+        else:
+            from gpu.interpret import as_is
+
+            with torch.cuda.device(x.device):
+                out = self.by_kernels(as_is, flat)
+        return out.reshape(*x.shape[:-1], -1)
+
+    def by_kernels(
+        self, run: "Run", x: torch.Tensor, choice: Choice | None = None
+    ) -> torch.Tensor:
+        """``(tokens, inputs)`` to ``(tokens, all outputs)`` by kernels, whatever the device.
+
+        Args:
+            run: `gpu.interpret.as_is` on a GPU, or an interpreter's.
+            x: activations, not whitened.
+            choice: path, tile and split; by default what the tuning table says.
+        """
+        from gpu.prepare import large_blocks, prepare
+        from gpu.products import decoded_product
+        from gpu.tiles import NARROW, tile_for
+
+        stack: Stack | None = self._part("stack")
+        per_token = self.digits if stack is None else stack.bounds.per_token
+        columns = max(1, len(x) * per_token)
+        if choice is None:
+            choice = self._plan().choose(columns)
+        whitening, lift = self._part("whitening"), self._part("lift")
+        blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
+        if stack is not None and choice.path in ("fused", "bitmm"):
+            from gpu.paths import tile_name
+            from gpu.tiles import AMD_TILES, NVIDIA_TILES
+
+            amd = torch.version.hip is not None
+            named = {tile_name(tile): tile for tile in (AMD_TILES if amd else NVIDIA_TILES)}
+            tile = tile_for(columns, amd) if choice.tile is None else named[choice.tile]
+            ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
+            return self._one_bit(stack)(run, ready, choice, tile, x.dtype)
+        ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)
+        return decoded_product(run, self._layers(run, stack), ready, choice, x.dtype)
+
+    def _plainly(self, x: torch.Tensor) -> torch.Tensor:
+        from gpu.plain_layer import stack_outputs, weights_outputs
+        from gpu.prepare import prepare_plainly
+        from gpu.tiles import NARROW
+
+        stack: Stack | None = self._part("stack")
+        whitening = self._part("whitening")
+        ready = prepare_plainly(x, whitening, self.digits, self._part("lift"), NARROW)
+        if stack is not None:
+            return stack_outputs(stack, ready, x.dtype)
+        layers = [self._part(f"layer{i}") for i in range(len(self.out_features))]
+        return torch.cat([weights_outputs(layer, ready, x.dtype) for layer in layers], dim=1)
+
+    def _layers(self, run: "Run", stack: Stack | None) -> list[PackedWeights]:
+        """The layers as streams: those that are held, or laid out for the moment."""
+        from gpu.streams import segment_weights
+
+        count = range(len(self.out_features))
+        if stack is None:
+            return [self._part(f"layer{i}") for i in count]
+        if "segments" not in self._made:
+            self._made["segments"] = stack.rows()
+        codes: list[CodeTables] = [self._part(f"code{i}") for i in count]
+        return [
+            segment_weights(run, stack, segment, tables, self.in_features)
+            for segment, tables in zip(self._made["segments"], codes, strict=True)
+        ]
+
+    def _one_bit(self, stack: Stack) -> "OneBitProduct":
+        if "one_bit" not in self._made:
+            from gpu.products import OneBitProduct
+
+            self._made["one_bit"] = OneBitProduct(stack)
+        made: OneBitProduct = self._made["one_bit"]
+        return made
+
+    def _plan(self) -> "Plan":
+        if "plan" not in self._made:
+            from gpu.dispatch import load_table, plan
+            from gpu.machine import present_gpu
+            from gpu.tuning_table import LayerClass
+
+            stack: Stack | None = self._part("stack")
+            layer = LayerClass.model_validate(
+                {
+                    "rows": sum(self.out_features),
+                    "inner": self.in_features,
+                    "bits": self.rate,
+                    "axis": self.axis,
+                    "digits": self.digits if stack is None else stack.bounds.per_token,
+                    "parities": stack is None,
+                }
+            )
+            table = load_table(present_gpu()) if self._table is None else self._table
+            self._made["plan"] = plan(layer, table)
+        made: Plan = self._made["plan"]
+        return made
+
+    @property
+    def rate(self) -> float:
+        """Bits per weight, D/d, over all layers."""
+        pairs = zip(self._rates, self.out_features, strict=True)
+        return sum(rate * rows for rate, rows in pairs) / sum(self.out_features)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "StackedLinear":
+        self._made = {}  # tables for launches are on the device that is left
+        super()._apply(fn, recurse)
+        return self
+
+    def _part(self, name: str) -> Any:
+        """A part with its tensors as they are now: buffers move, their types stay."""
+        part = self._parts.get(name)
+        if part is None:
+            return None
+        return _rebuilt(self, name, part)
+
+    def extra_repr(self) -> str:
+        outputs = " + ".join(map(str, self.out_features))
+        return f"{self.in_features}, {outputs}, {self.rate:g} bits, axis={self.axis}"
+
+
+def _registered(module: nn.Module, name: str, part: Any) -> Any:
+    """`part` with its tensors moved to buffers, an empty one of its dtype in the place of each.
+
+    Buffers are integers, which ``.half()`` and its like leave alone.
+    """
+    left: dict[str, Any] = {}
+    for field, value in part._asdict().items():
+        if isinstance(value, torch.Tensor):
+            kept = value.view(torch.int32) if value.is_floating_point() else value
+            module.register_buffer(f"{name}_{field}", kept, persistent=False)
+            left[field] = value.new_empty(0)
+        elif hasattr(value, "_asdict"):
+            left[field] = _registered(module, f"{name}_{field}", value)
+    return part._replace(**left)
+
+
+def _rebuilt(module: nn.Module, name: str, part: Any) -> Any:
+    fields = {}
+    for field, value in part._asdict().items():
+        if isinstance(value, torch.Tensor):
+            kept = getattr(module, f"{name}_{field}")
+            fields[field] = kept.view(value.dtype) if value.is_floating_point() else kept
+        elif hasattr(value, "_asdict"):
+            fields[field] = _rebuilt(module, f"{name}_{field}", value)
+    return part._replace(**fields)

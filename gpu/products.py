@@ -1,0 +1,113 @@
+"""One input times a stack of layers, by the kernels of a choice.
+
+Every choice gives the same bits: they differ in time and memory alone. Compiled offline and run
+under the interpreter; not run on a GPU.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from algo.activations import Digits as DigitCount
+from algo.errors import LiftError
+from gpu.planes import Digits
+from gpu.stack import Stack
+from gpu.weights import PackedWeights
+
+if TYPE_CHECKING:  # which would import triton
+    from gpu.fused import Programs
+    from gpu.interpret import Run
+    from gpu.tiles import Tile
+    from gpu.tuning_table import Choice
+
+
+class OneBitProduct:
+    """A stack with what its launches share, made when they first need it.
+
+    Args:
+        stack: the layers, on the device they will run on.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self._fused: dict[Tile, Programs] = {}
+        self._tables: dict[int, torch.Tensor] = {}
+
+    def __call__(
+        self, run: "Run", digits: Digits, choice: "Choice", tile: "Tile", dtype: torch.dtype
+    ) -> torch.Tensor:
+        """``(tokens, outputs)`` of `dtype`.
+
+        Args:
+            run: `gpu.interpret.as_is` or an interpreter's.
+            digits: laid out for `tile`, lifted on axis ``in``.
+            choice: ``fused``, or ``bitmm`` with any split of K.
+            tile: of the one-bit product.
+            dtype: float32, float16 or bfloat16.
+
+        Raises:
+            LiftError: the choice is another path, or splits what is fused.
+        """
+        from gpu import bitmm, fused, project
+
+        stack = self.stack
+        if choice.path == "fused" and choice.split == 1:
+            if tile not in self._fused:
+                self._fused[tile] = fused.programs(stack, tile)
+            return fused.launch(
+                run, stack, self._fused[tile], digits.planes, digits.sums, digits.step, dtype, tile
+            )
+        if choice.path != "bitmm":
+            raise LiftError(
+                f"{choice}: the one-bit product is fused without a split, or bitmm; measure the "
+                "tuning table again with `liftquant kernels tune`"
+            )
+        tokens = len(digits.step)
+        after = project.tile_for(tokens)
+        if after.outputs not in self._tables:
+            self._tables[after.outputs] = project.programs(stack, after)
+        columns = tokens * digits.per_token
+        if columns:
+            sums = bitmm.multiply(
+                run, stack.words.view(torch.int8), digits.planes, digits.sums, columns, tile,
+                choice.split,
+            )  # fmt: skip
+        else:
+            sums = stack.words.new_empty((len(stack.words), 0))
+        return project.launch(run, stack, self._tables[after.outputs], sums, digits.step, dtype, after)
+
+
+def decoded_product(
+    run: "Run",
+    layers: list[PackedWeights],
+    digits: Digits,
+    choice: "Choice",
+    dtype: torch.dtype,
+) -> torch.Tensor:
+    """``(tokens, outputs)`` of layers side by side, by decoding them.
+
+    Args:
+        run: `gpu.interpret.as_is` or an interpreter's.
+        layers: of one input.
+        digits: of base 128, not lifted.
+        choice: ``decode-dot`` or ``dense``.
+        dtype: float32, float16 or bfloat16.
+
+    Raises:
+        LiftError: the choice is another path.
+    """
+    from gpu import decode_dot, dense
+
+    by_path = {"decode-dot": decode_dot.launch_digits, "dense": dense.launch_digits}
+    if choice.path not in by_path:
+        raise LiftError(
+            f"{choice} does not take decoded weights, which codes with parities need; measure the "
+            "tuning table again with `liftquant kernels tune`"
+        )
+    outputs = [by_path[choice.path](run, layer, digits, dtype) for layer in layers]
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def digits_per_token(stack: Stack | None, digits: DigitCount) -> int:
+    """Columns of a token: of the lifted integers where there is a stack on axis ``in``."""
+    return digits if stack is None else stack.bounds.per_token

@@ -1,0 +1,178 @@
+"""The whole layer: module on the CPU and every path of kernels, against algo's layer, bit for bit."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from algo.errors import LiftError
+from algo.layer import LiftLinear
+from algo.shipped import load_code
+from algo.whitening import random_whitening
+from gpu.dispatch import plan
+from gpu.interpret import interpreter
+from gpu.linear import StackedLinear
+from gpu.tuning_table import Choice, default_table
+from tests.gpu.layers import layer
+
+SEED = 31
+INPUTS = 77
+LINEAR = [("LQ-12/5+9", 33), ("LQ-2/1+6", 50), ("LQ-24/10", 17)]
+PARITIES = [("LQ-12/5+9^12", 33), ("LQ-2/1+10", 50)]
+ONE_BIT = [
+    Choice(path="fused"),
+    Choice(path="fused", tile="128x16x64x4x3"),
+    Choice(path="bitmm"),
+    Choice(path="bitmm", tile="64x8x128x2x3", split=2),
+    Choice(path="bitmm", tile="32x32x32x2x2", split=3),
+]
+DECODED = [Choice(path="decode-dot"), Choice(path="dense")]
+
+
+def made(layers, axis, digits, bias=True):
+    """The module and the layers that it stands for."""
+    rng = np.random.default_rng([SEED, axis == "in", digits, len(layers)])
+    whitening = random_whitening(INPUTS, SEED)
+    pre = torch.from_numpy(rng.uniform(0.5, 2, INPUTS)).to(torch.bfloat16)
+    whitening = type(whitening)(whitening.left, whitening.right, pre)
+    matrices = [layer(rng, load_code(name), axis, (rows, INPUTS)) for name, rows in layers]
+    biases = [torch.randn(rows) if bias and i != 1 else None for i, (_, rows) in enumerate(layers)]
+    module = StackedLinear(matrices, whitening, digits, biases)
+    alone = [LiftLinear(m, whitening, b, digits) for m, b in zip(matrices, biases, strict=True)]
+    return module, alone
+
+
+def inputs(tokens, dtype=torch.float32):
+    torch.manual_seed(SEED + tokens)
+    return (torch.randn(tokens, INPUTS) * torch.logspace(-3, 3, INPUTS)).to(dtype)
+
+
+def expected(alone, x):
+    return torch.cat([one(x) for one in alone], dim=-1)
+
+
+def same(got, want):
+    """Equal bit for bit, in type and shape too."""
+    assert (got.dtype, got.shape) == (want.dtype, want.shape)
+    return torch.equal(got.contiguous().view(torch.uint8), want.contiguous().view(torch.uint8))
+
+
+def cases():
+    yield from ((LINEAR, "out", choice) for choice in ONE_BIT + DECODED)
+    yield from (([LINEAR[0]] * 2, "in", choice) for choice in ONE_BIT + DECODED)
+    yield from ((PARITIES, axis, choice) for axis in ("in", "out") for choice in DECODED)
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+@pytest.mark.parametrize(("layers", "axis", "choice"), cases(), ids=str)
+def test_every_path_equals_the_reference(layers, axis, choice, digits):
+    print("seed", SEED)
+    module, alone = made(layers, axis, digits)
+    for tokens in (1, 5):
+        x = inputs(tokens)
+        with interpreter(checked=True) as run:
+            got = module.by_kernels(run, x, choice)
+        assert same(got, expected(alone, x)), (choice, tokens)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("layers", [LINEAR[:1], PARITIES[:1]], ids=str)
+def test_the_cpu_module_equals_the_reference_in_every_type(layers, axis, dtype):
+    for digits in (1, 2):
+        module, alone = made(layers, axis, digits)
+        x = inputs(3, dtype).reshape(1, 3, INPUTS)
+        assert same(module(x), expected(alone, x))
+        assert same(module.half()(x), expected(alone, x))  # nothing of it is rounded
+        strided = torch.zeros(3, 2 * INPUTS, dtype=dtype)
+        strided[:, ::2] = x[0]
+        assert same(module(strided[:, ::2]), expected(alone, x[0]))
+
+
+@pytest.mark.parametrize("layers", [LINEAR, PARITIES], ids=str)
+def test_the_default_choice_and_no_tokens(layers):
+    module, alone = made(layers, "out", 1)
+    for tokens in (0, 1, 3, 17):
+        with interpreter(checked=False) as run:
+            got = module.by_kernels(run, inputs(tokens))
+        assert same(got, expected(alone, inputs(tokens)))
+        assert same(module(inputs(tokens)), expected(alone, inputs(tokens)))
+
+
+def test_a_batch_does_not_show():
+    module, _ = made(LINEAR, "out", 1)
+    x = inputs(9)
+    with interpreter(checked=False) as run:
+        whole = module.by_kernels(run, x, ONE_BIT[0])
+        alone = [module.by_kernels(run, x[i : i + 1], ONE_BIT[2]) for i in range(9)]
+    assert same(whole, torch.cat(alone))
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_a_token_that_is_not_finite_spoils_itself_alone(bad):
+    module, alone = made(LINEAR, "out", 1)
+    x = inputs(3)
+    good = expected(alone, x)
+    x[1, 5] = bad
+    with interpreter(checked=False) as run:
+        outputs = [module(x), *(module.by_kernels(run, x, c) for c in ONE_BIT[:3:2] + DECODED)]
+    for got in outputs:
+        assert bool(got[1].isnan().all())
+        assert same(got[[0, 2]], good[[0, 2]])
+
+
+def test_a_broken_bit_tap_or_scale_shows():
+    module, alone = made(LINEAR, "out", 1)
+    x = inputs(2)
+    want = expected(alone, x)
+    for name, change in (("stack_words", 1), ("stack_taps", 1), ("stack_scales", 1 << 16)):
+        broken = copy.deepcopy(module)
+        getattr(broken, name).reshape(-1)[0] ^= change
+        assert not same(broken(x), want), name
+        with interpreter(checked=False) as run:
+            assert not same(broken.by_kernels(run, x, Choice(path="bitmm")), want), name
+
+
+def test_weights_are_held_once():
+    module, _ = made(LINEAR, "out", 1, bias=False)
+    rows = sum(int(b) for b in module.stack_segments[:, 1])
+    assert module.stack_words.shape == (rows, -(-INPUTS // 128) * 4)
+    large = [b for b in module.buffers() if b.numel() >= module.stack_words.numel()]
+    assert [id(b) for b in large] == [id(module.stack_words)]
+
+
+def test_what_does_not_fit_is_refused():
+    module, _ = made(LINEAR, "out", 1)
+    rng = np.random.default_rng(SEED)
+    matrix = layer(rng, load_code("LQ-2/1+6"), "out", (33, INPUTS))
+    with pytest.raises(LiftError, match="digits=3 is neither 1"):
+        StackedLinear([matrix], random_whitening(INPUTS, 0), 3)
+    with pytest.raises(LiftError, match="at least one layer"):
+        StackedLinear([], random_whitening(INPUTS, 0))
+    with pytest.raises(LiftError, match="whitening of 78 inputs for layers of 77"):
+        StackedLinear([matrix], random_whitening(78, 0))
+    with pytest.raises(LiftError, match=r"activations are torch\.float32 of shape \(1, 76\)"):
+        module(torch.zeros(1, 76))
+    with pytest.raises(LiftError, match=r"activations are torch\.float64"):
+        module(torch.zeros(1, INPUTS, dtype=torch.float64))
+    parities, _ = made(PARITIES, "out", 1)
+    with interpreter(checked=False) as run:
+        with pytest.raises(LiftError, match="fused does not take decoded weights"):
+            parities.by_kernels(run, inputs(1), Choice(path="fused"))
+        with pytest.raises(LiftError, match="no tile 3x3"):
+            module.by_kernels(run, inputs(1), Choice(path="fused", tile="3x3"))
+
+
+def test_the_plan_is_the_tables():
+    module, _ = made(LINEAR, "out", 1)
+    assert module._plan() == plan_of(module)
+    assert "bits, axis=out" in repr(module)
+
+
+def plan_of(module):
+    from gpu.tuning_table import LayerClass
+
+    rows, rate = sum(module.out_features), module.rate
+    layer_class = LayerClass(rows=rows, inner=INPUTS, bits=rate, axis="out", digits=1)
+    return plan(layer_class, default_table())
