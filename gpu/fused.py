@@ -32,7 +32,7 @@ from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
-from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile
+from gpu.tiles import AMD_NARROW, AMD_TILES, NVIDIA_TILES, SINGLE, Tile
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
 
@@ -346,5 +346,6 @@ def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJo
         aligned=(*pointers, *strides),
         options={"num_warps": tile.warps, "num_stages": tile.stages},
         work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
+        batch_one=tile in (SINGLE, AMD_NARROW),
         targets=targets,
     )

@@ -29,9 +29,7 @@ from gpu.project import (
 )
 from gpu.stack import stack_layers
 from tests.conftest import CODES
-from tests.gpu.layers import bits_of, columns, expected, layer, one_bit_sums
-
-SEED = 33
+from tests.gpu.layers import SEED, bits_of, columns, expected, layer, one_bit_sums, three
 
 
 @triton.jit
@@ -56,15 +54,6 @@ def rounded(a, b):
 def projected(stack, sums, step, dtype=torch.float32, tile=WIDE, checked=False):
     with interpreter(checked) as run:
         return launch(run, stack, programs(stack, tile), sums, step, dtype, tile)
-
-
-def three(axis, bit=-1):
-    rng = np.random.default_rng(SEED)
-    names = ("LQ-12/5+9", "LQ-24/10", "LQ-2/1+10") if axis == "out" else ("LQ-12/5+9",) * 3
-    shapes = ((150, 77), (37, 77), (33, 77))
-    matrices = [layer(rng, CODES[n], axis, s, bit) for n, s in zip(names, shapes, strict=True)]
-    biases = [torch.from_numpy(rng.standard_normal(150)).half(), None, torch.ones(33).bfloat16()]
-    return matrices, biases
 
 
 @pytest.mark.parametrize(
