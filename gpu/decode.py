@@ -51,8 +51,8 @@ def decode_tile(  # type: ignore[no-untyped-def]
     place,
     cells,
     group,
+    turns,
     crossing,
-    crossing_taps,
     CELLS: tl.constexpr,
     CELL_BITS: tl.constexpr,
     CROSSING: tl.constexpr,
@@ -66,18 +66,18 @@ def decode_tile(  # type: ignore[no-untyped-def]
     high = tl.load(at + 1).to(tl.uint32, bitcast=True).to(tl.uint64)
     window = ((high << 32 | low) >> (bit & 31).to(tl.uint64)).to(tl.uint32)
     entry = place << CELL_BITS
-    acc = tl.load(cells + ((window & ((1 << CELL_BITS) - 1)).to(tl.int32) | entry)).to(tl.int32)
+    value = (window & ((1 << CELL_BITS) - 1)).to(tl.int32)
+    acc = tl.load(cells + (value | entry)).to(tl.int32)
+    if CROSSING:
+        turned = tl.load(turns + value)
     for c in tl.static_range(1, CELLS):
         value = ((window >> (c * CELL_BITS)) & ((1 << CELL_BITS) - 1)).to(tl.int32)
         acc += tl.load(cells + ((c * group) << CELL_BITS) + (value | entry)).to(tl.int32)
-    for m in range(CROSSING):
-        # a product of signs is -1 where an odd number of the named bits is 0
-        odd = (~window) & tl.load(crossing + m).to(tl.uint32, bitcast=True)
-        odd = odd ^ (odd >> 16)
-        odd = odd ^ (odd >> 8)
-        odd = odd ^ (odd >> 4)
-        odd = (0x6996 >> (odd & 15)) & 1  # bit n of 0x6996 is the parity of n
-        acc += (1 - 2 * odd.to(tl.int32)) * tl.load(crossing_taps + place * CROSSING + m)
+        if CROSSING:
+            turned ^= tl.load(turns + (c << CELL_BITS) + value)
+    for c in tl.static_range(CROSSING):
+        value = (turned >> (8 * c)) & 255
+        acc += tl.load(crossing + ((c * group) << 8) + (value | (place << 8))).to(tl.int32)
     return acc
 
 
@@ -86,8 +86,8 @@ def decode_kernel(  # type: ignore[no-untyped-def]
     words,
     starts,
     cells,
+    turns,
     crossing,
-    crossing_taps,
     scales,
     out,
     streams,
@@ -118,8 +118,8 @@ def decode_kernel(  # type: ignore[no-untyped-def]
         place[None, :],
         cells,
         group,
+        turns,
         crossing,
-        crossing_taps,
         CELLS,
         CELL_BITS,
         CROSSING,
@@ -178,9 +178,9 @@ def launch(
         words,
         tables.starts,
         tables.cells,
+        tables.turns,
         # a pointer must point somewhere, even if nothing is read through it
-        tables.crossing if tables.crossing.numel() else tables.starts,
-        tables.crossing_taps if tables.crossing.numel() else tables.taps,
+        tables.crossing if tables.crossing.numel() else tables.cells,
         tables.starts if scales is None else scales.contiguous(),
         out,
         streams,
@@ -194,7 +194,7 @@ def launch(
         streams * weights,
         CELLS=tables.cells.shape[0],
         CELL_BITS=tables.cell_bits,
-        CROSSING=tables.crossing.numel(),
+        CROSSING=tables.crossing.shape[0],
         SCALED=scales is not None,
         OUT=axis == "out",
         STREAMS=tile.streams,
@@ -205,14 +205,14 @@ def launch(
     return out
 
 
-# Cells, bits of a cell and crossing parities of every shipped code; most are of the first kinds.
+# Cells, bits of a cell and bytes of crossing parities of the shipped codes.
 SHAPES = {
     "window-8": (1, 8, 0),
     "window-12": (1, 12, 0),
     "window-16": (1, 16, 0),
     "cells-2": (2, 8, 0),
     "cells-3": (3, 8, 0),
-    "crossing-13": (2, 8, 13),
+    "crossing": (2, 8, 2),
 }
 _ELEMENTS = {
     torch.int16: "*i16",
@@ -249,8 +249,8 @@ def decode_job(
         "words": "*i32",
         "starts": "*i32",
         "cells": "*i16",
-        "crossing": "*i32",
-        "crossing_taps": "*i8",
+        "turns": "*i32",
+        "crossing": "*i16",
         "scales": "*fp32" if scaled else "*i32",
         "out": _ELEMENTS[dtype],
     }
