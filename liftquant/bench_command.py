@@ -64,8 +64,9 @@ def bench_gpu(
     """Check every kernel against the reference, then time it beside dense float16 and peers.
 
     All results have to be equal, integer by integer; the exit status is 1 if one is not. Times
-    are medians with the 20th and 80th percentile of 50 runs, each from a cold cache; ours are of
-    the product, activations being digits already. A peer that fails is told, and does no harm.
+    are medians with the 20th and 80th percentile of 50 runs, each from a cold cache. Ours are of
+    the product; making digits of the activations, which layers of one input share, is timed by
+    itself. A peer that fails is told, and does no harm.
     """
     from algo.files import write_json
     from liftquant.gpu_bench import result_json
@@ -168,7 +169,7 @@ def _result(
     from liftquant.gpu_bench import Result, described
 
     shown = {name: described(paths) for name, paths in layers.items()}
-    return Result(environment, shown, checks, [], [])
+    return Result(environment, shown, checks, [], [], [])
 
 
 def _time(
@@ -198,6 +199,7 @@ def _time(
                 one.peer(peer, adapter(peer))
                 meter.advance(1, f"{name}, {peer}")
             result.rows.extend(one.rows)
+            result.preparations.extend(one.preparations)
             result.failures.extend(one.failures)
 
 
