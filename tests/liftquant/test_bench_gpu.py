@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -249,10 +250,12 @@ def test_the_table_for_people(capsys, monkeypatch, tmp_path):
     status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--against", "gemlite,bitblas")
     assert status == 0
     for text in (
-        "Made up 9000 (9.9), driver 1.2", "10.0  9.0 12.0", "ours by batch: 1: fused, 8: fused",
+        "Made up 9000 (9.9), driver 1.2", "ours by batch: 1: fused, 8: fused",
         "33x64, LQ-12/5+9: 33x64, axis out", "a copy moves 1,000 GB/s", "choices are estimated",
     ):  # fmt: skip
         assert text in out
+    assert re.search(r"8 +fp16 dense +16.00 +10.0 +9.0 +12.0 ", out)
+    assert re.search(r"\(preparing x\) +10.0 +9.0 +12.0 ", out)
     assert "not measured: bitblas: not installed" in err
     assert "gemlite: written after its documentation, not run" in err
 
