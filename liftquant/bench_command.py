@@ -115,13 +115,14 @@ def _interpreted(
     from gpu.interpret import interpreter
     from gpu.machine import package_version
     from gpu.paths import PathLayer
+    from gpu.tuning_table import default_table
 
     with interpreter(checked=True) as run:
         layers = {
             name: PathLayer(matrix, digits, torch.device("cpu"), run)
             for name, matrix in matrices.items()
         }
-        checks = _check(layers, batches)
+        checks = _check(layers, batches, table)
     environment = {
         "gpu": None, "note": "run under Triton's interpreter on the CPU: no times",
         "versions": {name: package_version(name) for name in ("torch", "triton")},
@@ -147,7 +148,7 @@ def _measured(
     table = load_table(machine, tuning)
     device = gpu_device()
     layers = {name: PathLayer(m, digits, device, as_is) for name, m in make().items()}
-    checks = _check(layers, batches)
+    checks = _check(layers, batches, table)
     timer = timing.gpu_timer()
     bandwidth = timing.copy_bandwidth(timer, device)
     environment = _environment(machine.model_dump(), bandwidth, table, peers)
@@ -156,11 +157,13 @@ def _measured(
     return result
 
 
-def _check(layers: "Mapping[str, Paths]", batches: Sequence[int]) -> "list[Check]":
+def _check(
+    layers: "Mapping[str, Paths]", batches: Sequence[int], table: "TuningTable"
+) -> "list[Check]":
     from liftquant.gpu_bench import check_layers
 
     with progress("checking", len(layers) * (len(batches) + 1)) as meter:
-        return check_layers(layers, batches, meter.advance)
+        return check_layers(layers, batches, table, meter.advance)
 
 
 def _result(

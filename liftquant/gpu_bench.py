@@ -116,11 +116,13 @@ def described(paths: Paths) -> dict[str, Any]:
 def check_layers(
     layers: Mapping[str, Paths],
     batches: Sequence[int],
+    table: TuningTable,
     on_progress: OnProgress = lambda amount, note: None,
 ) -> list[Check]:
     """Every candidate of every layer and batch against the reference; each path on the identity.
 
     Args:
+        table: what it chooses is run, too.
         on_progress: called with 1 for each batch, and once more for the identity, of every layer.
     """
     checks = []
@@ -129,7 +131,8 @@ def check_layers(
         for batch in batches:
             work = LayerWorkload(paths, batch)
             expected = work.expected()
-            for choice in work.candidates:
+            chosen = plan(paths.layer, table).choose(work.columns)
+            for choice in dict.fromkeys((*work.candidates, chosen)):
                 first_of_path.setdefault(choice.path, choice)
                 test = partial(_against_reference, work, choice, expected)
                 checks.append(_checked(name, batch, str(choice), test))
@@ -220,13 +223,15 @@ class LayerBench:
                 reason = f"batch {batch}: {choice} was not found exact, so it is not timed"
                 self.failures.append(Failure(OURS, self._name, reason))
                 continue
-            timed = self._timer(partial(work.run, choice))
-            bits = self._paths.matrix.bits_per_weight
-            self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
-            prepared = self._paths.preparation(choice, work.x)
+            self._ours(batch, work, choice)
             if (batch, f"{PREPARE} {choice.path}") not in problems:
-                time = self._timer(prepared.run)
+                time = self._timer(self._paths.preparation(choice, work.x).run)
                 self.preparations.append(PreparationTime(self._name, batch, time))
+
+    def _ours(self, batch: int, work: LayerWorkload, choice: Choice) -> None:
+        timed = self._timer(partial(work.run, choice))
+        bits = self._paths.matrix.bits_per_weight
+        self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
 
     def peer(self, name: str, adapter: Adapter) -> None:
         """A peer at all its sizes; what fails is noted."""

@@ -65,14 +65,14 @@ def test_identity_gives_the_weights_in_blocks(axis, digits):
 
 
 def test_every_candidate_is_checked_for_every_batch_and_on_the_identity():
-    checks = check_layers({"a": layer(), "b": layer((17, 96))}, [1, 3])
+    checks = check_layers({"a": layer(), "b": layer((17, 96))}, [1, 3], default_table())
     assert len(checks) == 2 * (2 * (3 + 2) + 3)
     assert {check.batch for check in checks} == {0, 1, 3}
     assert all(check.problem is None and not check.wrong for check in checks)
 
 
 def test_a_wrong_path_is_found_by_both():
-    checks = check_layers({"a": Wrong(layer().matrix, 2)}, [1])
+    checks = check_layers({"a": Wrong(layer().matrix, 2)}, [1], default_table())
     assert [(c.batch, c.choice, c.wrong) for c in checks if c.problem] == [
         (1, "decode-dot", True), (0, "decode-dot", True),
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_wrong_path_is_found_by_both():
 
 def test_wrong_preparation_is_found_and_not_timed():
     paths = Unprepared(layer().matrix, 2)
-    checks = check_layers({"a": paths}, [1])
+    checks = check_layers({"a": paths}, [1], default_table())
     assert [(c.choice, c.problem, c.wrong) for c in checks if c.problem] == [
         (f"digits for {path}", "sums differ from the reference", True)
         for path in ("fused", "dense")
@@ -92,7 +92,7 @@ def test_wrong_preparation_is_found_and_not_timed():
 
 
 def test_what_cannot_run_is_told_and_is_not_wrong():
-    checks = check_layers({"a": Broken(layer().matrix, 2)}, [1])
+    checks = check_layers({"a": Broken(layer().matrix, 2)}, [1], default_table())
     assert [(c.choice, c.problem, c.wrong) for c in checks if c.problem] == [
         ("fused", "RuntimeError: too much shared memory", False)
     ] * 2
@@ -147,7 +147,7 @@ def test_what_was_not_exact_is_not_timed():
     )
     table = table.model_copy(update={"entries": (entry,)})
     one = measured(paths)
-    one.ours(table, check_layers({"a": paths}, [1, 8]))
+    one.ours(table, check_layers({"a": paths}, [1, 8], default_table()))
     assert {row.method for row in one.rows} == {DENSE}
     assert "decode-dot was not found exact" in one.failures[0].reason
 
@@ -431,7 +431,7 @@ def test_tables_fit_80_columns():
         for row in one.rows
     ]  # fmt: skip
     prepared = [replace(one, layer=name) for one in one.preparations]
-    checks = check_layers({name: paths}, [1])
+    checks = check_layers({name: paths}, [1], default_table())
     result = Result({}, {name: described(paths)}, checks, wide, prepared, [])
     for width in (80, 160):
         stream = io.StringIO()
