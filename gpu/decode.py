@@ -18,6 +18,7 @@ import triton.language as tl
 
 from algo.matrix import Axis
 from gpu.job import KernelJob
+from gpu.project import narrowed
 from gpu.tables import CodeTables, decoded_shape, rows_as_int32
 
 BYTE = tl.constexpr(7)  # accumulators are a low digit, -64..63, and 2**7 times a high one, -16..16
@@ -50,8 +51,8 @@ def decode_tile(  # type: ignore[no-untyped-def]
     place,
     cells,
     group,
+    turns,
     crossing,
-    crossing_taps,
     CELLS: tl.constexpr,
     CELL_BITS: tl.constexpr,
     CROSSING: tl.constexpr,
@@ -65,18 +66,18 @@ def decode_tile(  # type: ignore[no-untyped-def]
     high = tl.load(at + 1).to(tl.uint32, bitcast=True).to(tl.uint64)
     window = ((high << 32 | low) >> (bit & 31).to(tl.uint64)).to(tl.uint32)
     entry = place << CELL_BITS
-    acc = tl.load(cells + ((window & ((1 << CELL_BITS) - 1)).to(tl.int32) | entry)).to(tl.int32)
+    value = (window & ((1 << CELL_BITS) - 1)).to(tl.int32)
+    acc = tl.load(cells + (value | entry)).to(tl.int32)
+    if CROSSING:
+        turned = tl.load(turns + value)
     for c in tl.static_range(1, CELLS):
         value = ((window >> (c * CELL_BITS)) & ((1 << CELL_BITS) - 1)).to(tl.int32)
         acc += tl.load(cells + ((c * group) << CELL_BITS) + (value | entry)).to(tl.int32)
-    for m in range(CROSSING):
-        # a product of signs is -1 where an odd number of the named bits is 0
-        odd = (~window) & tl.load(crossing + m).to(tl.uint32, bitcast=True)
-        odd = odd ^ (odd >> 16)
-        odd = odd ^ (odd >> 8)
-        odd = odd ^ (odd >> 4)
-        odd = (0x6996 >> (odd & 15)) & 1  # bit n of 0x6996 is the parity of n
-        acc += (1 - 2 * odd.to(tl.int32)) * tl.load(crossing_taps + place * CROSSING + m)
+        if CROSSING:
+            turned ^= tl.load(turns + (c << CELL_BITS) + value)
+    for c in tl.static_range(CROSSING):
+        value = (turned >> (8 * c)) & 255
+        acc += tl.load(crossing + ((c * group) << 8) + (value | (place << 8))).to(tl.int32)
     return acc
 
 
@@ -85,11 +86,12 @@ def decode_kernel(  # type: ignore[no-untyped-def]
     words,
     starts,
     cells,
+    turns,
     crossing,
-    crossing_taps,
     scales,
     out,
     streams,
+    first,
     weights,
     lifted,
     group,
@@ -108,7 +110,7 @@ def decode_kernel(  # type: ignore[no-untyped-def]
     s = tl.program_id(0) * STREAMS + tl.arange(0, STREAMS)
     n = tl.program_id(1) * WEIGHTS + tl.arange(0, WEIGHTS)
     # what is past the end reads the last stream or weight and is not stored
-    bit, place = window_bits(starts, tl.minimum(n, weights - 1), lifted, group)
+    bit, place = window_bits(starts, first + tl.minimum(n, weights - 1), lifted, group)
     row = tl.minimum(s, streams - 1) * row_words
     acc = decode_tile(
         words + (row[:, None] + (bit >> 5)[None, :]),
@@ -116,8 +118,8 @@ def decode_kernel(  # type: ignore[no-untyped-def]
         place[None, :],
         cells,
         group,
+        turns,
         crossing,
-        crossing_taps,
         CELLS,
         CELL_BITS,
         CROSSING,
@@ -131,7 +133,7 @@ def decode_kernel(  # type: ignore[no-untyped-def]
             scale = tl.load(scales + n, mask=n < weights, other=0.0)[None, :]
         else:
             scale = tl.load(scales + s, mask=s < streams, other=0.0)[:, None]
-        tl.store(to, (acc.to(tl.float32) * scale).to(element), mask=inside)
+        tl.store(to, narrowed(acc.to(tl.float32) * scale, element), mask=inside)
     elif element == tl.int8:
         high = (acc + 64) >> BYTE
         tl.store(to, (acc - (high << BYTE)).to(element), mask=inside)
@@ -153,8 +155,13 @@ def launch(
     axis: Axis = "in",
     scales: torch.Tensor | None = None,
     tile: Tile = TILE,
+    first: int = 0,
 ) -> torch.Tensor:
     """Run `kernel` (`decode_kernel` or its interpreted form) on checked arguments.
+
+    Args:
+        weights: how many weights of each stream are decoded.
+        first: the first of them.
 
     Returns:
         As `gpu.ops.decode`.
@@ -171,12 +178,13 @@ def launch(
         words,
         tables.starts,
         tables.cells,
+        tables.turns,
         # a pointer must point somewhere, even if nothing is read through it
-        tables.crossing if tables.crossing.numel() else tables.starts,
-        tables.crossing_taps if tables.crossing.numel() else tables.taps,
+        tables.crossing if tables.crossing.numel() else tables.cells,
         tables.starts if scales is None else scales.contiguous(),
         out,
         streams,
+        first,
         weights,
         tables.lifted,
         tables.taps.shape[0],
@@ -186,7 +194,7 @@ def launch(
         streams * weights,
         CELLS=tables.cells.shape[0],
         CELL_BITS=tables.cell_bits,
-        CROSSING=tables.crossing.numel(),
+        CROSSING=tables.crossing.shape[0],
         SCALED=scales is not None,
         OUT=axis == "out",
         STREAMS=tile.streams,
@@ -197,14 +205,14 @@ def launch(
     return out
 
 
-# Cells, bits of a cell and crossing parities of every shipped code; most are of the first kinds.
+# Cells, bits of a cell and bytes of crossing parities of the shipped codes.
 SHAPES = {
     "window-8": (1, 8, 0),
     "window-12": (1, 12, 0),
     "window-16": (1, 16, 0),
     "cells-2": (2, 8, 0),
     "cells-3": (3, 8, 0),
-    "crossing-13": (2, 8, 13),
+    "crossing": (2, 8, 2),
 }
 _ELEMENTS = {
     torch.int16: "*i16",
@@ -241,12 +249,12 @@ def decode_job(
         "words": "*i32",
         "starts": "*i32",
         "cells": "*i16",
-        "crossing": "*i32",
-        "crossing_taps": "*i8",
+        "turns": "*i32",
+        "crossing": "*i16",
         "scales": "*fp32" if scaled else "*i32",
         "out": _ELEMENTS[dtype],
     }
-    sizes = ("streams", "weights", "lifted", "group", "row_words", "plane_step")
+    sizes = ("streams", "first", "weights", "lifted", "group", "row_words", "plane_step")
     long, short = ("stream_step", "weight_step") if axis == "in" else ("weight_step", "stream_step")
     kind = str(dtype).removeprefix("torch.") + ("-real" if scaled else "")
     return KernelJob(

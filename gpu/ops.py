@@ -27,15 +27,15 @@ def _decode(
     lifted: int,
     overlap: int,
     cells: torch.Tensor,
+    turns: torch.Tensor,
     crossing: torch.Tensor,
-    crossing_taps: torch.Tensor,
     groups: int,
     dtype: torch.dtype,
     weights: int | None = None,
     axis: str = "in",
     scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps)
+    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, turns, crossing)
     along = as_axis(axis)
     check_decode(words, tables, groups, dtype, weights, along, scales)
     kept = groups * taps.shape[0] if weights is None else weights
@@ -56,15 +56,15 @@ def _(
     lifted: int,
     overlap: int,
     cells: torch.Tensor,
+    turns: torch.Tensor,
     crossing: torch.Tensor,
-    crossing_taps: torch.Tensor,
     groups: int,
     dtype: torch.dtype,
     weights: int | None = None,
     axis: str = "in",
     scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps)
+    tables = CodeTables(taps, starts, parities, lifted, overlap, cells, turns, crossing)
     shape = check_decode(words, tables, groups, dtype, weights, as_axis(axis), scales)
     return words.new_empty(shape, dtype=dtype)
 

@@ -19,16 +19,21 @@ def decode(
     weights: int,
     axis: Axis = "in",
     scales: torch.Tensor | None = None,
+    first: int = 0,
 ) -> torch.Tensor:
-    """`gpu.ops.decode` on checked arguments, on any device, from the taps and not the cells."""
+    """`gpu.ops.decode` on checked arguments, on any device, from the taps and not the cells.
+
+    Of each stream it decodes `weights` weights from the one numbered `first`.
+    """
     streams = words.shape[0]
     shape = decoded_shape(streams, weights, axis, dtype, scales is not None)
     out = torch.empty(shape, dtype=dtype, device=words.device)
     along = out if axis == "in" else out.mT  # streams are rows of this view
-    step = max(1, _CHUNK // weights)
-    for first in range(0, streams, step):
-        part = slice(first, first + step)
-        acc = _decode_chunk(as_int32(words[part]), tables, groups).flatten(1)[:, :weights]
+    step = max(1, _CHUNK // (groups * tables.taps.shape[0]))
+    for stream in range(0, streams, step):
+        part = slice(stream, stream + step)
+        acc = _decode_chunk(as_int32(words[part]), tables, groups).flatten(1)
+        acc = acc[:, first : first + weights]
         if scales is not None:
             along[part] = acc * (scales[part, None] if axis == "in" else scales)
         elif len(shape) == 3:

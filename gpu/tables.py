@@ -3,11 +3,13 @@
 One kernel serves every code because everything that makes a code is here: the taps over a weight's
 own window, where the windows start, and the parity masks. The same taps are here a second time, as
 the kernels read them: a window is cut into cells of neighbouring bits, and a table holds a cell's
-sum for every value of its bits, parities that lie within the cell included.
+sum for every value of its bits, parities that lie within the cell included. Parities that cross
+cells are looked up, too: for every value of a cell's bits a table holds which of them these bits
+turn round; the exclusive or of the cells' entries has one bit for each, and indexes tables of sums.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,9 @@ MAX_INNER = 8 * MAX_BYTES
 # A window is one cell where the tables of a group then hold no more sums than this, 128 KiB of
 # them; cells of a byte otherwise.
 MAX_CELL_SUMS = 1 << 16
-_CELL_BITS = 8
+_BYTE = 8
+
+Sums = npt.NDArray[np.int16]
 
 # What decoded weights may be: integers, exactly, or real weights, which take scales.
 INTEGER_TYPES = (torch.int16, torch.float16, torch.int8, torch.bfloat16)
@@ -45,8 +49,11 @@ class CodeTables(NamedTuple):
         overlap: V, bits a window reaches into the following groups.
         cells: int16 ``(C, d, 2**B)``; entry ``(c, i, x)`` is what window bits ``[c*B, (c+1)*B)``
             add to weight ``i`` where they read ``x``. Bits past the window have no say.
-        crossing: int32 ``(Q,)``, masks of the parities that are within no cell.
-        crossing_taps: int8 ``(d, Q)``, their taps.
+        turns: int32 ``(C, 2**B)``; bit m of entry ``(c, x)`` is set where crossing parity m names
+            an odd number of zeros among these bits.
+        crossing: int16 ``(Q, d, 256)``; entry ``(q, i, y)`` is what crossing parities 8q to 8q + 7
+            add to weight ``i`` where the turns of all cells together read ``y`` there. Q is 0
+            where no parity crosses.
     """
 
     taps: torch.Tensor
@@ -55,8 +62,8 @@ class CodeTables(NamedTuple):
     lifted: int
     overlap: int
     cells: torch.Tensor
+    turns: torch.Tensor
     crossing: torch.Tensor
-    crossing_taps: torch.Tensor
 
     @property
     def cell_bits(self) -> int:
@@ -64,45 +71,63 @@ class CodeTables(NamedTuple):
         return self.cells.shape[2].bit_length() - 1
 
 
-def cell_sums(code: LiftCode) -> tuple[npt.NDArray[np.int16], tuple[int, ...]]:
-    """The tables ``(C, d, 2**B)`` of a code, and the places of the parities that cross cells."""
+def code_sums(code: LiftCode) -> tuple[Sums, npt.NDArray[np.int32], Sums]:
+    """The tables `cells`, `turns` and `crossing` of a code.
+
+    Raises:
+        LiftError: more parities cross cells than an int32 has bits.
+    """
     window = code.window
-    bits = window if code.group << window <= MAX_CELL_SUMS else _CELL_BITS
-    count = -(-window // bits)
+    bits = window if code.group << window <= MAX_CELL_SUMS else _BYTE
     values = np.arange(1 << bits)
-    sums = np.zeros((count, code.group, 1 << bits), np.int16)
-    crossing = []
+    cells = np.zeros((-(-window // bits), code.group, 1 << bits), np.int16)
+    taps = code.window_taps.astype(np.int16)[:, :, None]
     for j in range(window):
-        signs = 2 * (values >> j % bits & 1) - 1
-        sums[j // bits] += (code.window_taps[:, j, None].astype(np.int16) * signs).astype(np.int16)
+        cells[j // bits] += taps[:, j] * _signs(~values >> j % bits)
+    turns = np.zeros((len(cells), 1 << bits), np.int64)
+    crossing = np.zeros((0, code.group, 256), np.int16)
+    crossed = 0
     for m, mask in enumerate(code.parities):
-        cell = ((mask & -mask).bit_length() - 1) // bits
-        own = mask >> cell * bits
-        if own >> bits:
-            crossing.append(m)
+        # what the mask names in each cell, and whether that many of them are zeros
+        named = [mask >> c * bits & (1 << bits) - 1 for c in range(len(cells))]
+        odd = [np.bitwise_count(~values & own) & 1 for own in named]
+        (first, *others) = (c for c, own in enumerate(named) if own)
+        if not others:
+            cells[first] += taps[:, window + m] * _signs(odd[first])
             continue
-        zeros = np.bitwise_count(~values & own)
-        taps = code.window_taps[:, window + m, None].astype(np.int16)
-        sums[cell] += (taps * (1 - 2 * (zeros & 1).astype(np.int16))).astype(np.int16)
-    return sums, tuple(crossing)
+        if crossed % _BYTE == 0:
+            crossing = np.concatenate(
+                [crossing, np.zeros_like(crossing, shape=(1, *crossing.shape[1:]))]
+            )
+        crossing[-1] += taps[:, window + m] * _signs(np.arange(256) >> crossed % _BYTE)
+        turns |= np.array(odd, np.int64) << crossed
+        crossed += 1
+    if crossed > 32:
+        raise LiftError(
+            f"{crossed} parities of {code.name} reach over the bytes of its window; the kernels "
+            "take up to 32"
+        )
+    return cells, turns.astype(np.uint32).view(np.int32), crossing
+
+
+def _signs(odd: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
+    """-1 where the lowest bit is set, else +1."""
+    return 1 - 2 * (odd & 1).astype(np.int16)
 
 
 def code_tables(code: LiftCode, device: torch.device | str = "cpu") -> CodeTables:
     """The tables of `code` on `device`; make them once and keep them."""
     masks = np.array(code.parities, dtype=np.uint32).view(np.int32)
-    sums, crossing = cell_sums(code)
-    places = list(crossing)
+    cells, turns, crossing = code_sums(code)
     return CodeTables(
         taps=torch.from_numpy(code.window_taps.copy()).to(device),
         starts=torch.tensor(code.starts, dtype=torch.int32, device=device),
         parities=torch.from_numpy(masks).to(device),
         lifted=code.lifted,
         overlap=code.overlap,
-        cells=torch.from_numpy(sums).to(device),
-        crossing=torch.from_numpy(masks[places]).to(device),
-        crossing_taps=torch.from_numpy(
-            np.ascontiguousarray(code.window_taps[:, code.window :][:, places])
-        ).to(device),
+        cells=torch.from_numpy(cells).to(device),
+        turns=torch.from_numpy(turns).to(device),
+        crossing=torch.from_numpy(crossing).to(device),
     )
 
 
@@ -167,7 +192,7 @@ def check_tables(tables: CodeTables) -> None:
     Raises:
         LiftError: a shape or dtype does not; the message names it.
     """
-    taps, starts, parities, lifted, overlap, cells, crossing, crossing_taps = tables
+    taps, starts, parities, lifted, overlap, cells, turns, crossing = tables
     if taps.dtype != torch.int8 or taps.ndim != 2:
         raise LiftError(f"taps are {taps.dtype} of shape {tuple(taps.shape)}; need int8 (d, L + P)")
     group = taps.shape[0]
@@ -176,11 +201,10 @@ def check_tables(tables: CodeTables) -> None:
             f"starts are {starts.dtype} of shape {tuple(starts.shape)}; need int32 of shape "
             f"({group},), one per weight of the group"
         )
-    for name, masks in (("parities", parities), ("crossing parities", crossing)):
-        if masks.dtype != torch.int32 or masks.ndim != 1:
-            raise LiftError(
-                f"{name} are {masks.dtype} of shape {tuple(masks.shape)}; need int32 (P,)"
-            )
+    if parities.dtype != torch.int32 or parities.ndim != 1:
+        raise LiftError(
+            f"parities are {parities.dtype} of shape {tuple(parities.shape)}; need int32 (P,)"
+        )
     window = taps.shape[1] - parities.shape[0]
     if not 1 <= window <= 32:
         raise LiftError(
@@ -204,10 +228,21 @@ def check_tables(tables: CodeTables) -> None:
             f"cells are {cells.dtype} of shape {tuple(cells.shape)}; need contiguous int16 of "
             f"shape (C, {group}, 2**B) with C cells of B bits for a window of {window}"
         )
-    if crossing_taps.dtype != torch.int8 or crossing_taps.shape != (group, len(crossing)):
+    if turns.dtype != torch.int32 or turns.shape != cells.shape[::2] or not turns.is_contiguous():
         raise LiftError(
-            f"crossing taps are {crossing_taps.dtype} of shape {tuple(crossing_taps.shape)}; need "
-            f"int8 of shape ({group}, {len(crossing)})"
+            f"turns are {turns.dtype} of shape {tuple(turns.shape)}; need contiguous int32 of shape "
+            f"{tuple(cells.shape[::2])}"
+        )
+    if (
+        crossing.dtype != torch.int16
+        or crossing.ndim != 3
+        or crossing.shape[0] > 4
+        or crossing.shape[1:] != (group, 256)
+        or not crossing.is_contiguous()
+    ):
+        raise LiftError(
+            f"crossing parities are {crossing.dtype} of shape {tuple(crossing.shape)}; need "
+            f"contiguous int16 (Q, {group}, 256) with Q at most 4"
         )
 
 

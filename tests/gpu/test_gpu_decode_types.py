@@ -1,5 +1,7 @@
 """Every type that weights are decoded to, on both axes, against algo's packed matrix."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -27,12 +29,22 @@ def extended(matrix):
     return torch.from_numpy(extend_words(matrix.words, matrix.groups, matrix.code))
 
 
-def by_kernel(matrix, dtype, scales=None, tile=SMALL, checked=False, words=None):
-    words, tables = extended(matrix) if words is None else words, code_tables(matrix.code)
-    kept = matrix.stream_weights
-    check_decode(words, tables, matrix.groups, dtype, kept, matrix.axis, scales)
-    with interpreter(checked) as run:
+def by_kernel(matrix, dtype, scales=None, tile=SMALL, words=None):
+    with interpreter(checked=False) as run:
+        return kernel_of(run, tile)(matrix, dtype, scales, words)
+
+
+def kernel_of(run, tile=SMALL):
+    def decoded(matrix, dtype, scales=None, words=None):
+        words, tables = extended(matrix) if words is None else words, tables_of(matrix.code)
+        kept = matrix.stream_weights
+        check_decode(words, tables, matrix.groups, dtype, kept, matrix.axis, scales)
         return launch(run(decode_kernel), words, tables, dtype, kept, matrix.axis, scales, tile)
+
+    return decoded
+
+
+tables_of = cache(code_tables)
 
 
 def by_torch(matrix, dtype, scales=None):
@@ -72,7 +84,8 @@ def check_all_types(matrix, decoded):
 def test_every_shipped_code_to_every_type(name, axis):
     rng = np.random.default_rng([SEED, *name.encode()])
     print("seed", SEED, name)
-    check_all_types(packed_matrix(rng, shipped_codes()[name].code, axis, 3), by_kernel)
+    with interpreter(checked=False) as run:
+        check_all_types(packed_matrix(rng, shipped_codes()[name].code, axis, 3), kernel_of(run))
 
 
 @pytest.mark.parametrize("axis", ["in", "out"])
@@ -83,7 +96,8 @@ def test_extreme_taps_and_streams_by_kernel_and_torch(geometry, axis):
     for fill in (None, 0, 1):
         matrix = packed_matrix(rng, code, axis, 5, fill=fill)
         check_all_types(matrix, by_torch)
-        check_all_types(matrix, lambda *a, **k: by_kernel(*a, **k, checked=True))
+        with interpreter(checked=True) as run:
+            check_all_types(matrix, kernel_of(run))
 
 
 @settings(deadline=None, max_examples=25)
@@ -92,9 +106,9 @@ def test_any_shape_of_matrix_and_tile(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     code = random_code(rng, *data.draw(st.sampled_from(GEOMETRIES)))
     axis = data.draw(st.sampled_from(["in", "out"]))
-    streams = data.draw(st.sampled_from([1, 2, 3, 17, 64, 65]))
-    matrix = packed_matrix(rng, code, axis, streams, data.draw(st.integers(0, 600)))
-    tile = Tile(data.draw(st.sampled_from([1, 2, 64])), data.draw(st.sampled_from([1, 16, 512])), 4)
+    streams = data.draw(st.sampled_from([1, 2, 3, 17, 65]))
+    matrix = packed_matrix(rng, code, axis, streams, data.draw(st.integers(0, 120)))
+    tile = Tile(*data.draw(st.sampled_from([(2, 64), (64, 16), (1, 512)])), 4)
     want = matrix.accumulators()
     assert np.array_equal(by_kernel(matrix, torch.int16, tile=tile).numpy(), want)
     assert np.array_equal(by_torch(matrix, torch.int16).numpy(), want)
@@ -183,7 +197,11 @@ def test_wrong_types_scales_and_counts_are_named():
         decode(words, tables, 4, axis="rows")
     with pytest.raises(LiftError, match=r"cells are torch.int16 of shape \(2, 8, 128\)"):
         decode(words, tables._replace(cells=tables.cells[:, :, :128]), 4)
-    with pytest.raises(LiftError, match=r"crossing taps are torch.int8 of shape \(7, 0\)"):
-        decode(words, tables._replace(crossing_taps=tables.crossing_taps[1:]), 4)
+    with pytest.raises(LiftError, match=r"turns are torch.int32 of shape \(1, 256\)"):
+        decode(words, tables._replace(turns=tables.turns[1:]), 4)
+    with pytest.raises(
+        LiftError, match=r"crossing parities are torch.int16 of shape \(0, 8, 128\)"
+    ):
+        decode(words, tables._replace(crossing=tables.crossing[:, :, :128]), 4)
     with pytest.raises(LiftError, match="cpu and meta; move them to one device"):
         decode(words, tables._replace(cells=tables.cells.to("meta")), 4)

@@ -34,12 +34,15 @@ def case():
     return code, words, extended
 
 
+KERNELS = ("decode_kernel", "decode_tile", "bitmm_kernel", "one_bit_tile")
+
+
 def lines_run(function, *arguments):
     """(file, kernel) to the lines that ran while `function` did."""
     seen: dict[tuple[str, str], set[int]] = {}
 
     def trace(frame, event, _):
-        if frame.f_code.co_name not in ("decode_kernel", "bitmm_kernel", "one_bit_tile"):
+        if frame.f_code.co_name not in KERNELS:
             return None
         if event == "line":
             key = (frame.f_code.co_filename, frame.f_code.co_name)
@@ -64,11 +67,13 @@ def lines_with(path, texts):
 def test_it_is_the_kernels_own_lines_that_run():
     code, _, extended = case()
     seen = lines_run(interpreted_decode, extended, code, 50)
-    (ran,) = [lines for (path, name), lines in seen.items() if name == "decode_kernel"]
-    assert set(seen) == {(decode.__file__, "decode_kernel")}
-    wanted = lines_with(decode.__file__, ["picked +=", "odd = odd ^", "tl.store(out"])
-    assert len(wanted) == 5
-    assert wanted <= ran
+    assert set(seen) == {(decode.__file__, name) for name in ("decode_kernel", "decode_tile")}
+    wanted = lines_with(decode.__file__, ["window = (", "acc = tl.load("])
+    assert len(wanted) == 2
+    assert wanted <= seen[decode.__file__, "decode_tile"]
+    wanted = lines_with(decode.__file__, ["tl.store(to, acc.to(element)"])
+    assert len(wanted) == 1
+    assert wanted <= seen[decode.__file__, "decode_kernel"]
 
     seen = lines_run(interpreted_bitmm, np.ones((2, 1), np.uint32), np.ones((32, 1), np.int8))
     assert set(seen) == {(bitmm.__file__, name) for name in ("bitmm_kernel", "one_bit_tile")}
@@ -88,14 +93,15 @@ def test_a_changed_kernel_gives_other_results(monkeypatch):
     """Control: the answer comes from the kernel, not from some copy of the decoder."""
     code, words, extended = case()
 
-    def broken(words, taps, starts, parities, out, groups, total, row_words,
-               LIFTED, GROUP, WINDOW, PARITIES, BLOCK: tl.constexpr):  # fmt: skip
-        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-        tl.store(out + at, at.to(tl.int16), mask=at < total)
+    def broken(words, starts, cells, turns, crossing, scales, out, streams, first, weights, lifted,
+               group, row_words, stream_step, weight_step, plane_step, CELLS, CELL_BITS, CROSSING,
+               SCALED, OUT, STREAMS: tl.constexpr, WEIGHTS: tl.constexpr):  # fmt: skip
+        at = tl.arange(0, WEIGHTS)
+        tl.store(out + at, at.to(tl.int16), mask=at < weights)
 
     monkeypatch.setattr(decode, "decode_kernel", triton.jit(broken))
     got = interpreted_decode(extended, code, 50)
-    assert got.ravel()[:150].tolist() == list(range(150))
+    assert got.ravel()[:250].tolist() == list(range(250))
     monkeypatch.undo()
     assert np.array_equal(interpreted_decode(extended, code, 50), decode_words(words, 50, code))
 

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gpu.ops import bitmm, decode
-from gpu.tables import code_tables
+from gpu.tables import INTEGER_TYPES, REAL_TYPES, code_tables
 from tests.gpu.cases import random_code, streams
 
 SEED = 22
@@ -31,11 +31,20 @@ def bitmm_arguments():
     return words, torch.from_numpy(rng.integers(-128, 128, (77, 2)).astype(np.int8))
 
 
-@pytest.mark.parametrize("dtype", [torch.int16, torch.float16])
+@pytest.mark.parametrize("dtype", INTEGER_TYPES, ids=str)
 @pytest.mark.parametrize("parities", [0, 3])
 def test_decode_passes_opcheck(parities, dtype):
     words, tables = decode_arguments(parities)
     torch.library.opcheck(torch.ops.liftquant.decode.default, (words, *tables, 7, dtype))
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("dtype", REAL_TYPES, ids=str)
+def test_decode_to_real_weights_passes_opcheck(dtype, axis):
+    words, tables = decode_arguments(3)
+    scales = torch.arange(1, 7 if axis == "in" else 34, dtype=torch.float32)
+    arguments = (words, *tables, 7, dtype, 33, axis, scales)
+    torch.library.opcheck(torch.ops.liftquant.decode.default, arguments)
 
 
 def test_bitmm_passes_opcheck():
@@ -82,11 +91,18 @@ def test_fake_tensors_have_the_shapes_and_dtypes_of_real_ones():
     bits, digits = bitmm_arguments()
     with FakeTensorMode() as mode:
         fake = tables._replace(
-            **{n: mode.from_tensor(getattr(tables, n)) for n in ("taps", "starts", "parities")}
+            **{
+                name: mode.from_tensor(value)
+                for name, value in tables._asdict().items()
+                if isinstance(value, torch.Tensor)
+            }
         )
         half = decode(mode.from_tensor(words), fake, 7, torch.float16)
         product = bitmm(mode.from_tensor(bits), mode.from_tensor(digits))
+        planes = decode(mode.from_tensor(words), fake, 7, torch.int8, 33, "out")
     assert (half.shape, half.dtype) == ((6, 35), torch.float16)
+    assert (planes.shape, planes.dtype) == ((2, 33, 6), torch.int8)
+    assert decode(words, tables, 7, torch.int8, 33, "out").shape == planes.shape
     assert (product.shape, product.dtype) == ((11, 2), torch.int32)
     assert decode(words, tables, 7, torch.float16).shape == half.shape
     assert bitmm(bits, digits).shape == product.shape
