@@ -16,14 +16,18 @@ from algo.errors import LiftError
 from algo.lifted import LIFTED_BASE, bounds, from_digits, lift, signed_digits
 from algo.matrix import PackedMatrix
 from algo.packing import extend_words
-from gpu import bitmm, decode, fused, project
+from algo.whitening import random_whitening
+from gpu import bitmm, decode, fused, prepare, project
 from gpu.dispatch import layer_class
 from gpu.interpret import Run
+from gpu.lift import lift_tables
 from gpu.planes import Digits, laid_out
 from gpu.stack import Stack, stack_layers
 from gpu.tables import CodeTables, code_tables
 from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile, tile_for
-from gpu.tuning_table import Choice
+from gpu.tuning_table import ONE_BIT, Choice
+from gpu.whiten import whitening_tensors
+from gpu.workload import Preparation
 
 Product = Callable[[], torch.Tensor]
 
@@ -102,6 +106,28 @@ class PathLayer:
         if choice.split > 1:
             raise LiftError(f"{choice}: fused does not split K; measure again")
         return self._fused(laid, tile)
+
+    def preparation(self, choice: Choice, x: torch.Tensor) -> Preparation:
+        """Whitening, quantising and, for the one-bit product on axis ``in``, lifting.
+
+        By a random whitening, whose time is that of any other.
+
+        Args:
+            choice: what the digits are for.
+            x: float16 ``(tokens, columns)``, on this layer's device.
+        """
+        code, inputs = self.matrix.code, self.matrix.shape[1]
+        lifted = self.matrix.axis == "in" and choice.path in ONE_BIT
+        whitening = random_whitening(inputs, seed=0)
+        held, plain = whitening_tensors(whitening, self.device), whitening_tensors(whitening)
+        tables = lift_tables(code, inputs, self.device) if lifted else None
+        plain_tables = lift_tables(code, inputs) if lifted else None
+        columns = len(x) * (self.layer.digits if lifted else self.digits)
+        tile = tile_for(columns, amd=torch.version.hip is not None)
+        return Preparation(
+            lambda: prepare.prepare(self.run, x, held, self.digits, tables, tile),
+            lambda: prepare.prepare_plainly(x.cpu(), plain, self.digits, plain_tables, tile),
+        )
 
     def _fused(self, laid: Digits, tile: Tile) -> Product:
         layout = fused.programs(self._stack, tile)

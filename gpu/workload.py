@@ -1,15 +1,44 @@
 """A layer with activations, ready to run by every path: what tuning and the benchmark measure."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
-from algo.activations import Digits, quantise_activations
+from algo.activations import Digits as DigitCount
+from algo.activations import quantise_activations
 from algo.matrix import PackedMatrix
 from gpu.exact_layer import decoded_weights, exact_layer
+from gpu.planes import Digits
 from gpu.random_layer import random_activations
 from gpu.tuning_table import Choice, LayerClass
+
+
+class Preparation(NamedTuple):
+    """What makes a layer's digits of its activations: `gpu.planes.Digits`.
+
+    Attributes:
+        run: by the kernels.
+        expected: by the reference, on the CPU.
+    """
+
+    run: Callable[[], Digits]
+    expected: Callable[[], Digits]
+
+    def differs(self) -> str | None:
+        """What of the kernels' result is not the reference's; NaN steps count as equal."""
+        got, want = self.run(), self.expected()
+        if got.per_token != want.per_token:
+            return f"{got.per_token} columns per token, not {want.per_token}"
+        for name in ("planes", "sums", "step"):
+            a, b = getattr(got, name).cpu(), getattr(want, name)
+            if (
+                a.dtype != b.dtype
+                or a.shape != b.shape
+                or not bool(((a == b) | (a.isnan() & b.isnan())).all())
+            ):
+                return f"{name} differ from the reference"
+        return None
 
 
 class Paths(Protocol):
@@ -18,10 +47,13 @@ class Paths(Protocol):
     matrix: PackedMatrix
     layer: LayerClass
     device: torch.device
-    digits: Digits
+    digits: DigitCount
 
     def candidates(self, columns: int) -> Sequence[Choice]:
         """The choices worth trying for so many columns."""
+
+    def preparation(self, choice: Choice, x: torch.Tensor) -> Preparation:
+        """What makes the digits of float16 activations that a choice reads."""
 
     def product(
         self, choice: Choice, digits: torch.Tensor, step: torch.Tensor

@@ -64,8 +64,9 @@ def bench_gpu(
     """Check every kernel against the reference, then time it beside dense float16 and peers.
 
     All results have to be equal, integer by integer; the exit status is 1 if one is not. Times
-    are medians with the 20th and 80th percentile of 50 runs, each from a cold cache; ours are of
-    the product, activations being digits already. A peer that fails is told, and does no harm.
+    are medians with the 20th and 80th percentile of 50 runs, each from a cold cache. Ours are of
+    the product; making digits of the activations, which layers of one input share, is timed by
+    itself. A peer that fails is told, and does no harm.
     """
     from algo.files import write_json
     from liftquant.gpu_bench import result_json
@@ -114,13 +115,14 @@ def _interpreted(
     from gpu.interpret import interpreter
     from gpu.machine import package_version
     from gpu.paths import PathLayer
+    from gpu.tuning_table import default_table
 
     with interpreter(checked=True) as run:
         layers = {
             name: PathLayer(matrix, digits, torch.device("cpu"), run)
             for name, matrix in matrices.items()
         }
-        checks = _check(layers, batches)
+        checks = _check(layers, batches, table)
     environment = {
         "gpu": None, "note": "run under Triton's interpreter on the CPU: no times",
         "versions": {name: package_version(name) for name in ("torch", "triton")},
@@ -146,7 +148,7 @@ def _measured(
     table = load_table(machine, tuning)
     device = gpu_device()
     layers = {name: PathLayer(m, digits, device, as_is) for name, m in make().items()}
-    checks = _check(layers, batches)
+    checks = _check(layers, batches, table)
     timer = timing.gpu_timer()
     bandwidth = timing.copy_bandwidth(timer, device)
     environment = _environment(machine.model_dump(), bandwidth, table, peers)
@@ -155,11 +157,13 @@ def _measured(
     return result
 
 
-def _check(layers: "Mapping[str, Paths]", batches: Sequence[int]) -> "list[Check]":
+def _check(
+    layers: "Mapping[str, Paths]", batches: Sequence[int], table: "TuningTable"
+) -> "list[Check]":
     from liftquant.gpu_bench import check_layers
 
     with progress("checking", len(layers) * (len(batches) + 1)) as meter:
-        return check_layers(layers, batches, meter.advance)
+        return check_layers(layers, batches, table, meter.advance)
 
 
 def _result(
@@ -168,7 +172,7 @@ def _result(
     from liftquant.gpu_bench import Result, described
 
     shown = {name: described(paths) for name, paths in layers.items()}
-    return Result(environment, shown, checks, [], [])
+    return Result(environment, shown, checks, [], [], [])
 
 
 def _time(
@@ -198,6 +202,7 @@ def _time(
                 one.peer(peer, adapter(peer))
                 meter.advance(1, f"{name}, {peer}")
             result.rows.extend(one.rows)
+            result.preparations.extend(one.preparations)
             result.failures.extend(one.failures)
 
 

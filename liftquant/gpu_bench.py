@@ -16,11 +16,12 @@ from gpu.dispatch import plan
 from gpu.exact_layer import decoded_weights
 from gpu.timing import Timer
 from gpu.tune import exactly_equal
-from gpu.tuning_table import Choice, Timed, TuningTable
+from gpu.tuning_table import ONE_BIT, Choice, Timed, TuningTable
 from gpu.workload import LayerWorkload, Paths, identity_differs
 from liftquant.gpu_peer import Adapter, Prepared
 
 OURS, DENSE = "liftquant", "fp16 dense"
+PREPARE = "digits for"
 _CHUNK = 1 << 24  # weights in float64 at a time
 OnProgress = Callable[[float, str], None]
 
@@ -69,6 +70,15 @@ class Row:
 
 
 @dataclass(frozen=True)
+class PreparationTime:
+    """Time to whiten, quantise and lift activations, shared by the layers of one input."""
+
+    layer: str
+    batch: int
+    microseconds: Timed
+
+
+@dataclass(frozen=True)
 class Failure:
     """A peer that could not be measured, and why."""
 
@@ -85,6 +95,7 @@ class Result:
     layers: dict[str, dict[str, Any]]
     checks: list[Check]
     rows: list[Row]
+    preparations: list[PreparationTime]
     failures: list[Failure]
 
     @property
@@ -105,11 +116,13 @@ def described(paths: Paths) -> dict[str, Any]:
 def check_layers(
     layers: Mapping[str, Paths],
     batches: Sequence[int],
+    table: TuningTable,
     on_progress: OnProgress = lambda amount, note: None,
 ) -> list[Check]:
     """Every candidate of every layer and batch against the reference; each path on the identity.
 
     Args:
+        table: what it chooses is run, too.
         on_progress: called with 1 for each batch, and once more for the identity, of every layer.
     """
     checks = []
@@ -118,13 +131,18 @@ def check_layers(
         for batch in batches:
             work = LayerWorkload(paths, batch)
             expected = work.expected()
-            for choice in work.candidates:
+            chosen = plan(paths.layer, table).choose(work.columns)
+            for choice in dict.fromkeys((*work.candidates, chosen)):
                 first_of_path.setdefault(choice.path, choice)
                 test = partial(_against_reference, work, choice, expected)
-                checks.append(_checked(name, batch, choice, test))
+                checks.append(_checked(name, batch, str(choice), test))
+            # the one-bit product and the decoding paths may read different digits
+            for choice in {c.path in ONE_BIT: c for c in work.candidates}.values():
+                test = partial(_on_preparation, paths, choice, work.x)
+                checks.append(_checked(name, batch, f"{PREPARE} {choice.path}", test))
             on_progress(1, f"{name}, batch {batch}")
         for choice in first_of_path.values():
-            checks.append(_checked(name, 0, choice, partial(_on_identity, paths, choice)))
+            checks.append(_checked(name, 0, str(choice), partial(_on_identity, paths, choice)))
         on_progress(1, f"{name}, identity")
     return checks
 
@@ -133,17 +151,21 @@ def _against_reference(work: LayerWorkload, choice: Choice, expected: torch.Tens
     return None if exactly_equal(work.run(choice), expected) else "differs from the reference"
 
 
+def _on_preparation(paths: Paths, choice: Choice, x: torch.Tensor) -> str | None:
+    return paths.preparation(choice, x).differs()
+
+
 def _on_identity(paths: Paths, choice: Choice) -> str | None:
     where = identity_differs(paths, choice)
     return None if where is None else f"decodes weight {where} wrongly, by the identity"
 
 
-def _checked(layer: str, batch: int, choice: Choice, test: Callable[[], str | None]) -> Check:
+def _checked(layer: str, batch: int, choice: str, test: Callable[[], str | None]) -> Check:
     try:
         found = test()
     except Exception as error:  # a tile may be too large for a GPU; the others are still checked
-        return Check(layer, batch, str(choice), _reason(error))
-    return Check(layer, batch, str(choice), found, found is not None)
+        return Check(layer, batch, choice, _reason(error))
+    return Check(layer, batch, choice, found, found is not None)
 
 
 def _reason(error: Exception) -> str:
@@ -162,13 +184,14 @@ class LayerBench:
         bandwidth: bytes per second of a copy.
 
     Attributes:
-        rows, failures: what was found so far.
+        rows, preparations, failures: what was found so far.
     """
 
     def __init__(
         self, name: str, paths: Paths, batches: Sequence[int], timer: Timer, bandwidth: float
     ) -> None:
         self.rows: list[Row] = []
+        self.preparations: list[PreparationTime] = []
         self.failures: list[Failure] = []
         self._name, self._paths, self._timer = name, paths, timer
         self._bandwidth = bandwidth
@@ -189,7 +212,8 @@ class LayerBench:
     def ours(self, table: TuningTable, checks: Sequence[Check]) -> None:
         """Our product by the choices of `table`, where `checks` found them exact.
 
-        Activations are digits already: preparing them is shared by the layers of one input.
+        Activations are digits already: preparing them is shared by the layers of one input and
+        timed by itself.
         """
         problems = {(c.batch, c.choice) for c in checks if c.problem and c.layer == self._name}
         chosen = plan(self._paths.layer, table)
@@ -199,9 +223,15 @@ class LayerBench:
                 reason = f"batch {batch}: {choice} was not found exact, so it is not timed"
                 self.failures.append(Failure(OURS, self._name, reason))
                 continue
-            timed = self._timer(partial(work.run, choice))
-            bits = self._paths.matrix.bits_per_weight
-            self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
+            self._ours(batch, work, choice)
+            if (batch, f"{PREPARE} {choice.path}") not in problems:
+                time = self._timer(self._paths.preparation(choice, work.x).run)
+                self.preparations.append(PreparationTime(self._name, batch, time))
+
+    def _ours(self, batch: int, work: LayerWorkload, choice: Choice) -> None:
+        timed = self._timer(partial(work.run, choice))
+        bits = self._paths.matrix.bits_per_weight
+        self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
 
     def peer(self, name: str, adapter: Adapter) -> None:
         """A peer at all its sizes; what fails is noted."""
@@ -253,7 +283,7 @@ def _exact_product(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def result_json(result: Result) -> dict[str, Any]:
     """JSON values of a result."""
     fields = asdict(result)
-    fields["rows"] = [
-        {**asdict(row), "microseconds": row.microseconds.model_dump()} for row in result.rows
-    ]
+    for name in ("rows", "preparations"):
+        for row in fields[name]:
+            row["microseconds"] = row["microseconds"].model_dump()
     return {"format": 1, **fields}

@@ -3,6 +3,7 @@
 from rich import box
 from rich.table import Table
 
+from gpu.tuning_table import Timed
 from liftquant.gpu_bench import Check, Result, Row
 
 _HEADINGS = ("batch", "method", "bits", "µs", "p20", "p80", "GB/s", "bound", "×fp16", "error")
@@ -23,7 +24,7 @@ def time_tables(result: Result) -> list[Table]:
             caption=_choices(rows),
             caption_justify="left",
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            padding=0,
         )
         for heading in _HEADINGS:
             left = heading in _LEFT
@@ -32,10 +33,12 @@ def time_tables(result: Result) -> list[Table]:
         for batch in batches:
             same = [row for row in rows if row.batch == batch]
             for index, row in enumerate(same):
-                table.add_row(
-                    str(batch) if not index else "", *_cells(row),
-                    end_section=index == len(same) - 1 and batch != batches[-1],
-                )  # fmt: skip
+                table.add_row(str(batch) if not index else "", *_cells(row))
+            for shared in result.preparations:
+                if (shared.layer, shared.batch) == (name, batch):
+                    table.add_row("", "(preparing x)", "", *_times(shared.microseconds))
+            if batch != batches[-1]:
+                table.add_section()
         tables.append(table)
     return tables
 
@@ -47,11 +50,10 @@ def _choices(rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    t = row.microseconds
     return (
         row.method,
         f"{row.bits_per_weight:.2f}",
-        *(f"{x:,.0f}" if t.median >= 1000 else f"{x:.1f}" for x in (t.median, t.p20, t.p80)),
+        *_times(row.microseconds),
         f"{row.gigabytes_per_second:,.0f}",
         f"{row.bound_share:.0%}",
         f"{row.times_dense:.2f}",
@@ -59,11 +61,16 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def _times(t: Timed) -> tuple[str, ...]:
+    values = (t.median, t.p20, t.p80)
+    return tuple(f"{x:,.0f}" if t.median >= 1000 else f"{x:.1f}" for x in values)
+
+
 def check_table(checks: list[Check]) -> Table:
     """How many choices of every layer were found exact."""
     table = Table(
         title="against the reference, and on the identity", title_justify="left",
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0),
+        box=box.SIMPLE_HEAD, padding=0,
     )  # fmt: skip
     for heading in ("layer", "runs", "equal", "wrong", "not run"):
         table.add_column(heading, justify="left" if heading == "layer" else "right")

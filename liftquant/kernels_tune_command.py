@@ -123,7 +123,7 @@ def _show(tuned: "Tuned", path: Path, json: bool) -> None:
 
 def tuning_rows(entry: "Entry") -> Table:
     """What was chosen for one class."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
     for heading in ("columns", "choice", "µs (p20–p80)"):
         table.add_column(heading, justify="left" if heading == "choice" else "right")
     for step in entry.steps:

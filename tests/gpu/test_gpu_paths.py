@@ -51,6 +51,17 @@ def test_every_path_gives_the_oracles_integers(name, shape, axis, digits, tokens
 
 
 @pytest.mark.parametrize(("name", "shape", "axis", "digits"), CASES)
+def test_preparing_is_the_references(name, shape, axis, digits):
+    matrix = random_matrix(shape, load_code(name), axis, SEED)
+    x = random_activations(3, shape[1], SEED)
+    x[1] = 0
+    with interpreter(checked=False) as run:
+        layer = PathLayer(matrix, digits, CPU, run)
+        for choice in {c.path: c for c in layer.candidates(4)}.values():
+            assert layer.preparation(choice, x).differs() is None, choice
+
+
+@pytest.mark.parametrize(("name", "shape", "axis", "digits"), CASES)
 def test_the_identity_is_the_weights(name, shape, axis, digits):
     matrix = random_matrix(shape, load_code(name), axis, SEED)
     with interpreter(checked=True) as run:

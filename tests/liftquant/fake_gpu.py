@@ -5,9 +5,12 @@ from types import ModuleType, SimpleNamespace
 
 import torch
 
+from algo.activations import quantise_activations
 from gpu.dispatch import layer_class
 from gpu.exact_layer import exact_layer
+from gpu.planes import Digits
 from gpu.tuning_table import Choice, Machine, Timed
+from gpu.workload import Preparation
 
 MACHINE = Machine(
     gpu="Made up 9000", capability="9.9", driver="1.2", torch="2.13.0", triton="3.9.0"
@@ -20,6 +23,7 @@ class FakePaths:
 
     wrong: tuple[Choice, ...] = ()
     broken: tuple[Choice, ...] = ()
+    off = 0  # of the sums of digits
 
     def __init__(self, matrix, digits, device=None, run=None):
         self.matrix, self.digits, self.device = matrix, digits, torch.device("cpu")
@@ -27,6 +31,11 @@ class FakePaths:
 
     def candidates(self, columns):
         return [FUSED, DOT, DENSE]
+
+    def preparation(self, choice, x):
+        parts, step = quantise_activations(x, self.digits)
+        right = Digits(parts, parts.sum(-1, dtype=torch.int32), step, self.digits)
+        return Preparation(lambda: right._replace(sums=right.sums + self.off), lambda: right)
 
     def product(self, choice, digits, step):
         def run():

@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,6 +43,10 @@ class Wrong(FakePaths):
     wrong = (DOT,)
 
 
+class Unprepared(FakePaths):
+    off = 1
+
+
 class Broken(FakePaths):
     broken = (FUSED,)
 
@@ -59,27 +65,40 @@ def test_identity_gives_the_weights_in_blocks(axis, digits):
 
 
 def test_every_candidate_is_checked_for_every_batch_and_on_the_identity():
-    checks = check_layers({"a": layer(), "b": layer((17, 96))}, [1, 3])
-    assert len(checks) == 2 * (2 * 3 + 3)
+    checks = check_layers({"a": layer(), "b": layer((17, 96))}, [1, 3], default_table())
+    assert len(checks) == 2 * (2 * (3 + 2) + 3)
     assert {check.batch for check in checks} == {0, 1, 3}
     assert all(check.problem is None and not check.wrong for check in checks)
 
 
 def test_a_wrong_path_is_found_by_both():
-    checks = check_layers({"a": Wrong(layer().matrix, 2)}, [1])
+    checks = check_layers({"a": Wrong(layer().matrix, 2)}, [1], default_table())
     assert [(c.batch, c.choice, c.wrong) for c in checks if c.problem] == [
         (1, "decode-dot", True), (0, "decode-dot", True),
     ]  # fmt: skip
     assert checks[-2].problem == "decodes weight (32, 63) wrongly, by the identity"
 
 
+def test_wrong_preparation_is_found_and_not_timed():
+    paths = Unprepared(layer().matrix, 2)
+    checks = check_layers({"a": paths}, [1], default_table())
+    assert [(c.choice, c.problem, c.wrong) for c in checks if c.problem] == [
+        (f"digits for {path}", "sums differ from the reference", True)
+        for path in ("fused", "dense")
+    ]
+    one = measured(paths)
+    one.ours(default_table(), checks)
+    assert [p.batch for p in one.preparations] == [8]  # which was not checked
+
+
 def test_what_cannot_run_is_told_and_is_not_wrong():
-    checks = check_layers({"a": Broken(layer().matrix, 2)}, [1])
+    checks = check_layers({"a": Broken(layer().matrix, 2)}, [1], default_table())
     assert [(c.choice, c.problem, c.wrong) for c in checks if c.problem] == [
         ("fused", "RuntimeError: too much shared memory", False)
     ] * 2
-    assert not Result({}, {}, checks, [], []).failed
-    assert Result({}, {}, [c for c in checks if c.problem], [], []).failed
+    checks = [c for c in checks if "digits" not in c.choice]
+    assert not Result({}, {}, checks, [], [], []).failed
+    assert Result({}, {}, [c for c in checks if c.problem], [], [], []).failed
 
 
 # ---- times
@@ -128,7 +147,7 @@ def test_what_was_not_exact_is_not_timed():
     )
     table = table.model_copy(update={"entries": (entry,)})
     one = measured(paths)
-    one.ours(table, check_layers({"a": paths}, [1, 8]))
+    one.ours(table, check_layers({"a": paths}, [1, 8], default_table()))
     assert {row.method for row in one.rows} == {DENSE}
     assert "decode-dot was not found exact" in one.failures[0].reason
 
@@ -216,7 +235,9 @@ def test_a_benchmark_from_end_to_end(capsys, monkeypatch, tmp_path):
         DENSE, OURS, "gemlite 2 bit", "gemlite 4 bit", "marlin 4 bit",
     }  # fmt: skip
     assert result["rows"][0]["microseconds"] == {"median": 10.0, "p20": 9.0, "p80": 12.0}
-    assert [check["problem"] for check in result["checks"]] == [None] * 9
+    assert [check["problem"] for check in result["checks"]] == [None] * 13
+    assert [row["batch"] for row in result["preparations"]] == [1, 8]
+    assert result["preparations"][0]["microseconds"]["p80"] == 12.0
     assert result["layers"]["33x64, LQ-12/5+9"]["rows"] == 33
     assert result["failures"] == []
     assert "checking: done" in err
@@ -229,10 +250,12 @@ def test_the_table_for_people(capsys, monkeypatch, tmp_path):
     status, out, err = answer(capsys, "bench", "gpu", *SMALL, "--against", "gemlite,bitblas")
     assert status == 0
     for text in (
-        "Made up 9000 (9.9), driver 1.2", "10.0  9.0  12.0", "ours by batch: 1: fused, 8: fused",
+        "Made up 9000 (9.9), driver 1.2", "ours by batch: 1: fused, 8: fused",
         "33x64, LQ-12/5+9: 33x64, axis out", "a copy moves 1,000 GB/s", "choices are estimated",
     ):  # fmt: skip
         assert text in out
+    assert re.search(r"8 +fp16 dense +16.00 +10.0 +9.0 +12.0 ", out)
+    assert re.search(r"\(preparing x\) +10.0 +9.0 +12.0 ", out)
     assert "not measured: bitblas: not installed" in err
     assert "gemlite: written after its documentation, not run" in err
 
@@ -407,8 +430,9 @@ def test_tables_fit_80_columns():
                          update={"median": 12345.6, "p20": 12300.1, "p80": 12400.2})})
         for row in one.rows
     ]  # fmt: skip
-    checks = check_layers({name: paths}, [1])
-    result = Result({}, {name: described(paths)}, checks, wide, [])
+    prepared = [replace(one, layer=name) for one in one.preparations]
+    checks = check_layers({name: paths}, [1], default_table())
+    result = Result({}, {name: described(paths)}, checks, wide, prepared, [])
     for width in (80, 160):
         stream = io.StringIO()
         console = Console(file=stream, width=width)
