@@ -50,6 +50,26 @@ AMD_TILES = (
 MOST_INNER = max(tile.inner for tile in NVIDIA_TILES + AMD_TILES)  # planes padded so far fit all
 
 
+def tile_name(tile: Tile) -> str:
+    """``64x16x64x4x2``: rows, columns, bytes of K, warps and stages."""
+    return "x".join(map(str, tile))
+
+
+def named_tile(name: str, amd: bool = False) -> Tile:
+    """The tile of that name.
+
+    Raises:
+        LiftError: there is none; the message lists those there are.
+    """
+    tiles = {tile_name(tile): tile for tile in (AMD_TILES if amd else NVIDIA_TILES)}
+    if name not in tiles:
+        raise LiftError(
+            f"there is no tile {name}, only {', '.join(tiles)}; measure the tuning table again with "
+            "`liftquant kernels tune`"
+        )
+    return tiles[name]
+
+
 def tile_for(columns: int, amd: bool = False) -> Tile:
     """The default tile for a product with `columns` columns: the narrowest that holds them all.
 
