@@ -13,7 +13,7 @@ NESTED = (
     ".L_x_0:",
     *["LOP3.LUT R1, R2, R3, RZ, 0xc0, !PT"] * 5,
     ".L_x_1:",
-    "FADD R4, R4, R5",
+    "LDS R4, [R5]",
     "@P1 BRA `(.L_x_1)",
     "STG.E.U16 desc[UR4][R2.64], R8",
     "@P0 BRA `(.L_x_0)",
@@ -22,7 +22,7 @@ NESTED = (
 PARITIES = (
     *["LOP3.LUT R1, R2, R3, RZ, 0xc0, !PT"] * 5,
     ".L_x_1:",
-    "FADD R4, R4, R5",
+    "LDS R4, [R5]",
     "@P1 BRA `(.L_x_1)",
     "STG.E.U16 desc[UR4][R2.64], R8",
     "EXIT",
