@@ -131,7 +131,7 @@ class StackedLinear(nn.Module):
         """
         from gpu.prepare import large_blocks, prepare
         from gpu.products import decoded_product
-        from gpu.tiles import NARROW, named_tile, tile_for
+        from gpu.tiles import NARROW, default_tile, named_tile
 
         stack: Stack | None = self._part("stack")
         per_token = self.digits if stack is None else stack.bounds.per_token
@@ -141,8 +141,8 @@ class StackedLinear(nn.Module):
         whitening, lift = self._part("whitening"), self._part("lift")
         blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
         if stack is not None and choice.path in ("fused", "bitmm"):
-            amd = torch.version.hip is not None
-            tile = tile_for(columns, amd) if choice.tile is None else named_tile(choice.tile, amd)
+            own = choice.tile is None
+            tile = default_tile(x.device, columns) if own else named_tile(choice.tile)
             ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
             return self._one_bit(stack)(run, ready, choice, tile, x.dtype)
         ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)
