@@ -15,6 +15,7 @@ import torch
 from algo.errors import LiftError
 
 _LEAST_SCALE = 1e-6  # of an input; far below any that is chosen
+_CHUNK = 1 << 15  # entries of rows that stay in the cache while they are summed
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +81,10 @@ class Whitening:
         """``T x`` for activations x as rows of shape ``(..., n)``."""
         return self._rotate(rows if self.pre is None else rows * self.pre.to(rows))
 
+    def ordered(self, rows: torch.Tensor) -> torch.Tensor:
+        """``T x`` as `ordered_transform` defines it: the same bits on every machine."""
+        return ordered_transform(rows, self.left, self.right, self.pre)
+
     def weights(self, rows: torch.Tensor) -> torch.Tensor:
         """``W T^-1`` for weights of shape ``(..., n)``."""
         return self._rotate(rows if self.pre is None else rows / self.pre.to(rows))
@@ -99,6 +104,42 @@ class Whitening:
         left, right = self.left.to(rows), self.right.to(rows)
         square = rows.reshape(*rows.shape[:-1], len(left), len(right))
         return (left.T @ square @ right).reshape(rows.shape)
+
+
+def ordered_transform(
+    rows: torch.Tensor, left: torch.Tensor, right: torch.Tensor, pre: torch.Tensor | None
+) -> torch.Tensor:
+    """``T x`` in one order of operations: the same bits on every machine and in every batch.
+
+    In float32, every product and every sum rounded by itself (no fused multiply-add), sums begun
+    at 0: ``z = x * pre``, ``y[i, j] = sum of z[i, k] * right[k, j] over k = 0, 1, ..``, then
+    ``sum of left[k, i] * y[k, j] over k = 0, 1, ..``. A term passes through at most ``m = a + b
+    + 1`` roundings, so where nothing underflows the result is within ``m*u / (1 - m*u) *
+    sum |t||x|`` of the exact transform t, u = 2**-24 (Higham, Accuracy and Stability of Numerical
+    Algorithms, lemma 3.1).
+
+    Args:
+        rows: ``(..., a*b)``, floating point; rounded to float32 if wider.
+        left, right: float32 ``(a, a)`` and ``(b, b)``.
+        pre: ``(a*b,)``, exact in float32, or None for 1.
+
+    Returns:
+        float32 ``(..., a*b)``. A row that holds NaN or infinity keeps some of it.
+    """
+    z = rows.float() if pre is None else rows.float() * pre.to(rows.device).float()
+    left, right = left.to(z), right.to(z)
+    squares = z.reshape(-1, len(left), len(right))
+    out = torch.empty_like(squares)
+    step = max(1, _CHUNK // (len(left) * len(right)))
+    for first in range(0, len(squares), step):
+        square = squares[first : first + step]
+        half, whole = torch.zeros_like(square), torch.zeros_like(square)
+        for k in range(len(right)):
+            half += square[:, :, k : k + 1] * right[k]
+        for k in range(len(left)):
+            whole += left[k][:, None] * half[:, k : k + 1]
+        out[first : first + step] = whole
+    return out.reshape(rows.shape)
 
 
 def skew_entries(size: int) -> int:
