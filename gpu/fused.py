@@ -8,7 +8,7 @@ are multiplied twice. Of a sliding code ``(ROWS - L)//(D/d) + 1`` outputs fit, o
 
     (ROWS - L)/ROWS + (D/d)/ROWS   (sliding)       D*(ROWS//D)/ROWS   (block)
 
-(`efficiency` counts it). For 64 rows: LQ-12/5+9 0.83, LQ-2/1+10 0.84, LQ-24/10 0.75, LQ-16/8 and
+(`efficiency` counts it). For 64 rows: LQ-12/5+9 0.84, LQ-2/1+10 0.84, LQ-24/10 0.75, LQ-16/8 and
 axis ``in`` 1. The repeated rows come from the second-level cache, and K is not split, so this form
 saves a pass where there are programs enough without a split.
 
@@ -32,6 +32,7 @@ from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
+from gpu.tables import MAX_ELEMENTS
 from gpu.tiles import AMD_NARROW, AMD_TILES, NVIDIA_TILES, SINGLE, Tile
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
@@ -251,6 +252,11 @@ def launch(
         raise LiftError(
             f"planes of shape {tuple(planes.shape)} do not fit {tokens} tokens; need at least "
             f"(8, {columns}, {inner})"
+        )
+    if 8 * planes.stride(0) > MAX_ELEMENTS:
+        raise LiftError(
+            f"planes of shape {tuple(planes.shape)} are over {MAX_ELEMENTS} bytes, which is as "
+            "far as 32-bit indices reach; split the tokens"
         )
     if column_sums.dtype != torch.int32 or column_sums.shape != planes.shape[1:2]:
         raise LiftError(
