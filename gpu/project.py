@@ -48,11 +48,12 @@ def rounded_once(a, b):  # type: ignore[no-untyped-def]
     shifted = a * 134217729.0  # 2**27 + 1
     high = shifted - (shifted - a)
     lost = (high * b - product) + (a - high) * b
+    # in integers, because float64 comparisons are slow where float64 is
     word = product.to(tl.int64, bitcast=True)
+    gap = lost.to(tl.int64, bitcast=True)
     # one unit away from zero where what was lost has the product's sign, else towards it
-    away = (lost > 0) == (product > 0)
-    moved = word + tl.where(away, 1, -1)
-    odd = tl.where(((lost > 0) | (lost < 0)) & ((word & 1) == 0), moved, word)
+    moved = word + tl.where((gap ^ word) < 0, -1, 1)
+    odd = tl.where(((gap << 1) != 0) & ((word & 1) == 0), moved, word)
     return odd.to(tl.float64, bitcast=True).to(tl.float32)
 
 
