@@ -15,8 +15,6 @@ What bounds it: at few columns the issue slots, of which four mask instructions 
 some 32 columns the tensor cores. Compiled offline and run under the interpreter; not run on a GPU.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -25,7 +23,7 @@ from algo.errors import LiftError
 from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.tables import as_int32
-from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile
+from gpu.tiles import AMD_NARROW, AMD_TILES, AMD_WIDE, NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
 
 UNIT = 16  # bytes that one load brings, if rows start at multiples of it
 
@@ -34,8 +32,9 @@ UNIT = 16  # bytes that one load brings, if rows start at multiples of it
 def masked(x, MASK: tl.constexpr, PACKED: tl.constexpr):  # type: ignore[no-untyped-def]
     """``x & MASK`` of bytes, four at a time.
 
-    sm_90 and later and AMD need no `PACKED`; for sm_80 and sm_89 the compiler would take every word
-    apart and put it together again.
+    For sm_80, and of our targets only there, the compiler takes words apart to mask their bytes and
+    puts them together again, five times the instructions; `PACKED` says outright what it makes of
+    the plain form everywhere else.
     """
     if PACKED:
         return tl.inline_asm_elementwise(
@@ -184,10 +183,10 @@ def digit_planes(
 
 
 def packed(device: torch.device) -> bool:
-    """Whether the kernels' inline form, `PACKED`, is for `device`: NVIDIA's before sm_90."""
+    """Whether `device` needs the kernels' inline form: NVIDIA's sm_80 (A100)."""
     if device.type != "cuda" or torch.version.hip is not None:
         return False
-    return torch.cuda.get_device_capability(device) < (9, 0)
+    return torch.cuda.get_device_capability(device) < (8, 6)
 
 
 def multiply(
@@ -270,7 +269,37 @@ def launch(
 
 
 def jobs() -> list[KernelJob]:
-    """The one-bit product in every tile, whole; and in the default ones, K split."""
+    """The one-bit product in every tile; in the default ones also with K split."""
+    kinds = (
+        (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), False),
+        (NVIDIA_TILES, ("sm_80",), True),
+        (AMD_TILES, ("gfx942",), False),
+    )
     return [
-        *(_job(tile, split=False, packed=True, targets=("sm_80", "sm_89")) for tile in NVIDIA_TILES)
+        _job(tile, targets, inline, split)
+        for tiles, targets, inline in kinds
+        for tile in tiles
+        for split in (False, True)
+        if not split or tile in (SINGLE, NARROW, WIDE, AMD_NARROW, AMD_WIDE)
     ]
+
+
+def _job(tile: Tile, targets: tuple[str, ...], inline: bool, split: bool) -> KernelJob:
+    pointers = {"bits": "*i8", "planes": "*i8", "column_sums": "*i32", "out": "*i32"}
+    extents = dict.fromkeys(("rows", "columns", "column_tiles"), "i32")
+    aligned = ("row_bytes", "part_bytes", "row_stride", "column_stride", "plane_stride")
+    shape = {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
+    size = f"{tile.rows}x{tile.columns}x{tile.inner}"
+    kind = "amd" if targets == ("gfx942",) else "packed" if inline else "plain"
+    return KernelJob(
+        kernel=f"bitmm-{size}-{kind}" + ("-split" if split else ""),
+        code="any",
+        function=bitmm_kernel,
+        signature=pointers | extents | dict.fromkeys(aligned, "i32"),
+        constants={**shape, "PACKED": inline, "SPLIT": split},
+        aligned=(*pointers, *aligned),
+        options={"num_warps": tile.warps, "num_stages": tile.stages},
+        work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
+        batch_one=tile in (SINGLE, AMD_NARROW),
+        targets=targets,
+    )

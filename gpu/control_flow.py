@@ -95,7 +95,7 @@ def successors(code: Code) -> list[tuple[int, ...]]:
     """
     found = []
     for at, instruction in enumerate(code.instructions):
-        name = instruction.opcode.split(".")[0]
+        name = instruction.opcode.partition(".")[0]
         goes, falls = False, True
         if name.startswith("s_"):
             goes = "branch" in name
@@ -109,6 +109,8 @@ def successors(code: Code) -> list[tuple[int, ...]]:
         elif name in ("EXIT", "RET", "KILL"):
             falls = instruction.guarded
         targets = _targets(instruction.operands, code.labels) if goes else []
+        if goes and not targets and name != "CALL":
+            raise LiftError(f"a jump names no label: {instruction.opcode} {instruction.operands}")
         ahead = [at + 1] if falls and at + 1 < len(code.instructions) else []
         found.append(tuple(dict.fromkeys(targets + ahead)))
     return found

@@ -27,28 +27,14 @@ import triton.language as tl
 
 from algo.errors import LiftError
 from algo.lifted import MAX_DIGITS, digit_range
-from gpu.bitmm import NARROW, WIDE, Tile, one_bit_tile
+from gpu.bitmm import one_bit_tile, packed
 from gpu.interpret import Run
-from gpu.job import KernelJob
-from gpu.project import check_step, finished, narrowed, rounded_once
+from gpu.job import KernelJob, Work
+from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
+from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
-
-
-@triton.jit  # type: ignore[untyped-decorator]
-def one_token(  # type: ignore[no-untyped-def]
-    total, t, COLUMNS: tl.constexpr, PER_TOKEN: tl.constexpr, SHIFT: tl.constexpr
-):
-    """int32 or int64 ``(ROWS,)``: the digits of token `t` of a tile together.
-
-    Digit k of a token is in its k-th column and counts ``2**(SHIFT * k)``.
-    """
-    c = tl.arange(0, COLUMNS) - t * PER_TOKEN
-    ours = (c >= 0) & (c < PER_TOKEN)
-    if PER_TOKEN > 1:
-        total = total.to(tl.int64) << (SHIFT * tl.where(ours, c, 0)).to(tl.int64)[None, :]
-    return tl.sum(tl.where(ours[None, :], total, 0), axis=1)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -81,6 +67,7 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     steps,
     out,
     tokens,
+    columns,
     row_bytes,
     column_stride,
     plane_stride,
@@ -88,11 +75,11 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
+    PACKED: tl.constexpr,
     OUTPUTS: tl.constexpr,
     SPLIT: tl.constexpr,
     PER_TOKEN: tl.constexpr,
     SHIFT: tl.constexpr,
-    FEW: tl.constexpr,
 ):
     row = programs + tl.program_id(0) * 6
     first_bit = tl.load(row)
@@ -101,9 +88,12 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     k = tl.arange(0, INNER)
     bits_at = bits + (first_bit + q)[:, None] * row_bytes + k[None, :]
-    plane_at = planes + k[:, None] + n[None, :] * column_stride
+    # columns past the end read the last one and are not stored
+    column = tl.minimum(n, columns - 1)
+    plane_at = planes + k[:, None] + column[None, :] * column_stride
+    sums_at = column_sums + column
     total = one_bit_tile(
-        bits_at, plane_at, column_sums + n, row_bytes, plane_stride, ROWS, COLUMNS, INNER
+        bits_at, plane_at, sums_at, 0, row_bytes, plane_stride, ROWS, COLUMNS, INNER, PACKED
     )
     own = tl.arange(0, OUTPUTS)
     inside = own < tl.load(row + 4)
@@ -111,35 +101,21 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     scale, offset = tl.load(scales + o), tl.load(bias + o)
     band_at = bands + tl.load(row + 5) * (OUTPUTS * ROWS)
     band_at += own[:, None] * ROWS + tl.arange(0, ROWS)[None, :]
-    if FEW:
-        for t in tl.static_range(FEW):
-            worth = one_token(total, t, COLUMNS, PER_TOKEN, SHIFT)
-            if SPLIT:
-                worth = tl.sum(tl.load(band_at).to(tl.int64) * worth.to(tl.int64)[None, :], axis=1)
-            exact = worth.to(tl.float64) * scale.to(tl.float64)
-            y = rounded_once(exact, tl.load(steps + t).to(tl.float64)) + offset
-            tl.store(out + t * out_stride + o, narrowed(y, out.dtype.element_ty), mask=inside)
+    if SPLIT:
+        projected = projected_tile(total, band_at, OUTPUTS, COLUMNS, SPLIT)
     else:
-        if SPLIT:
-            projected = projected_tile(total, band_at, OUTPUTS, COLUMNS, SPLIT)
-        else:
-            projected = total.to(tl.int64)
-        if PER_TOKEN > 1:
-            # digit k of a token is in its k-th column and counts 2**(SHIFT * k)
-            weighted = (
-                projected << (SHIFT * (tl.arange(0, COLUMNS) % PER_TOKEN)).to(tl.int64)[None, :]
-            )
-            combined = tl.sum(
-                tl.reshape(weighted, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2
-            )
-        else:
-            combined = projected
-        t = tl.program_id(1) * (COLUMNS // PER_TOKEN) + tl.arange(0, COLUMNS // PER_TOKEN)
-        step = tl.load(steps + t, mask=t < tokens, other=0.0)
-        y = finished(combined, scale, step, offset)
-        out_at = out + t[None, :] * out_stride + o[:, None]
-        present = inside[:, None] & (t < tokens)[None, :]
-        tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
+        projected = total.to(tl.int64)
+    t = tl.program_id(1) * (COLUMNS // PER_TOKEN) + tl.arange(0, COLUMNS // PER_TOKEN)
+    if PER_TOKEN > 1:
+        # digit k of a token is in its k-th column and counts 2**(SHIFT * k)
+        place = (SHIFT * (tl.arange(0, COLUMNS) % PER_TOKEN)).to(tl.int64)
+        placed = projected << place[None, :]
+        projected = tl.sum(tl.reshape(placed, (OUTPUTS, COLUMNS // PER_TOKEN, PER_TOKEN)), axis=2)
+    step = tl.load(steps + t, mask=t < tokens, other=0.0)
+    y = finished(projected, scale, step, offset)
+    out_at = out + t[None, :] * out_stride + o[:, None]
+    present = inside[:, None] & (t < tokens)[None, :]
+    tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
 
 
 class Programs(NamedTuple):
@@ -264,17 +240,16 @@ def launch(
         LiftError: a shape, dtype or device does not fit.
     """
     tokens = check_step(stack, step, dtype)
-    columns = -(-tokens * stack.bounds.per_token // tile.columns) * tile.columns
-    row_bytes = stack.row_bytes
-    inner = -(-row_bytes // tile.inner) * tile.inner
-    if planes.dtype != torch.int8 or planes.ndim != 3 or not planes.is_contiguous():
+    columns = tokens * stack.bounds.per_token
+    inner = -(-stack.row_bytes // tile.inner) * tile.inner
+    if planes.dtype != torch.int8 or planes.ndim != 3 or planes.stride(2) != 1:
         raise LiftError(
-            f"planes are {planes.dtype} of shape {tuple(planes.shape)}; need int8 "
-            "(8, columns, bytes), contiguous"
+            f"planes are {planes.dtype} of shape {tuple(planes.shape)}; need int8 (8, N', bytes), "
+            "the bytes of a column adjacent"
         )
     if planes.shape[0] != 8 or planes.shape[1] < columns or planes.shape[2] < inner:
         raise LiftError(
-            f"planes have shape {tuple(planes.shape)}; {tokens} tokens need at least "
+            f"planes of shape {tuple(planes.shape)} do not fit {tokens} tokens; need at least "
             f"(8, {columns}, {inner})"
         )
     if column_sums.dtype != torch.int32 or column_sums.shape != planes.shape[1:2]:
@@ -284,7 +259,7 @@ def launch(
         )
     out = torch.empty((tokens, stack.outputs), dtype=dtype, device=planes.device)
     if tokens:
-        run(fused_kernel)[(layout.table.shape[0], columns // tile.columns)](
+        run(fused_kernel)[(layout.table.shape[0], -(-columns // tile.columns))](
             stack.words.view(torch.int8),
             planes,
             column_sums,
@@ -295,13 +270,15 @@ def launch(
             step.contiguous(),
             out,
             tokens,
-            row_bytes,
+            columns,
+            stack.row_bytes,
             planes.stride(1),
             planes.stride(0),
             out.stride(0),
             ROWS=tile.rows,
             COLUMNS=tile.columns,
             INNER=tile.inner,
+            PACKED=packed(planes.device),
             OUTPUTS=layout.outputs,
             SPLIT=layout.split,
             PER_TOKEN=stack.bounds.per_token,
@@ -313,17 +290,31 @@ def launch(
     return out
 
 
-# per token, digits of a sum, bits of a digit, outputs of a program of 64 rows
-FORMS = {
-    "out-a8": (1, 3, 7, 32),
-    "out-a15": (2, 3, 7, 32),
-    "out-a15-4": (2, 4, 7, 64),
-    "in": (4, 0, 8, 64),
-}
+# columns per token, digits of a sum, bits of a digit: a8 and a15 on axis out, both on axis in
+FORMS = {"out-a8": (1, 3, 7), "out-a15": (2, 3, 7), "in": (4, 0, 8)}
 
 
 def jobs() -> list[KernelJob]:
-    """The fused product in both tiles of the one-bit product, for every form of digits."""
+    """The fused product in every tile of the one-bit product, for every form of digits.
+
+    At 2 to 4 bits a program has at most half as many outputs as rows on axis ``out``. bfloat16
+    stands for all types of output: they differ in the last conversion.
+    """
+    kinds = (
+        (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), "plain"),
+        (NVIDIA_TILES, ("sm_80",), "packed"),
+        (AMD_TILES, ("gfx942",), "amd"),
+    )
+    return [
+        _job(tile, form, targets, kind)
+        for tiles, targets, kind in kinds
+        for tile in tiles
+        for form in FORMS
+    ]
+
+
+def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJob:
+    per_token, split, shift = FORMS[form]
     pointers = {
         "bits": "*i8",
         "planes": "*i8",
@@ -336,25 +327,24 @@ def jobs() -> list[KernelJob]:
         "out": "*bf16",
     }
     strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
-    return [
-        KernelJob(
-            kernel=f"fused-{form}-{tile.columns}",
-            code="any",
-            function=fused_kernel,
-            signature=pointers | {"tokens": "i32"} | strides | {"out_stride": "i32"},
-            constants={
-                "ROWS": tile.rows,
-                "COLUMNS": tile.columns,
-                "INNER": tile.inner,
-                "OUTPUTS": outputs,
-                "SPLIT": split,
-                "PER_TOKEN": per_token,
-                "SHIFT": shift,
-                "FEW": 0,
-            },
-            aligned=(*pointers, *strides),
-            options={"num_warps": tile.warps, "num_stages": tile.stages},
-        )
-        for form, (per_token, split, shift, outputs) in FORMS.items()
-        for tile in (NARROW, WIDE)
-    ]
+    sizes = dict.fromkeys(("tokens", "columns", "out_stride"), "i32")
+    return KernelJob(
+        kernel=f"fused-{form}-{tile.rows}x{tile.columns}x{tile.inner}-{kind}",
+        code="any",
+        function=fused_kernel,
+        signature=pointers | strides | sizes,
+        constants={
+            "ROWS": tile.rows,
+            "COLUMNS": tile.columns,
+            "INNER": tile.inner,
+            "PACKED": kind == "packed",
+            "OUTPUTS": tile.rows // 2 if split else tile.rows,
+            "SPLIT": split,
+            "PER_TOKEN": per_token,
+            "SHIFT": shift,
+        },
+        aligned=(*pointers, *strides),
+        options={"num_warps": tile.warps, "num_stages": tile.stages},
+        work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
+        targets=targets,
+    )

@@ -19,10 +19,11 @@ class Work:
         per_trip: units a trip gets through; where there is no loop, the whole program.
         columns: columns that each unit is multiplied with by tensor instructions, one
             multiply-accumulate each; 0 where there are none.
-        stored_bytes: bytes that a trip stores to global memory; 0 where it stores none.
+        stored_bytes: bytes that a trip stores to global memory; 0 where it stores none. Without
+            tensor instructions only what stores can be the loop.
         loaded_bytes: bytes that a trip loads from global memory, each once; 0 where they are not
             so simply told.
-        nested_trips: turns, per trip, of the loops inside the loop whose trip it is.
+        nested_trips: turns, per trip, of the loops that stay loops inside of it; None: not told.
     """
 
     unit: Unit
@@ -30,7 +31,7 @@ class Work:
     columns: int = 0
     stored_bytes: int = 0
     loaded_bytes: int = 0
-    nested_trips: int = 1
+    nested_trips: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class KernelJob:
         options: of the compiler, ``num_warps`` and the like.
         work: what its loop gets through; None where instructions per unit would mean nothing.
         batch_one: this is what is launched for a single token.
+        targets: the targets it is for, where its form or size suits only some; all if empty.
     """
 
     kernel: str
@@ -58,3 +60,8 @@ class KernelJob:
     options: dict[str, int]
     work: Work | None = None
     batch_one: bool = False
+    targets: tuple[str, ...] = ()
+
+    def suits(self, target: str) -> bool:
+        """Whether it is launched on `target`."""
+        return not self.targets or target in self.targets

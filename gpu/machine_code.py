@@ -1,14 +1,14 @@
 """What a kernel's machine code does in its steady loop, and what that is per weight.
 
 The steady loop is the one that holds the work: the most tensor instructions where the kernel has
-any, else the most instructions, those of loops inside it not counted. Where the work lies outside
-of loops, or in several, the whole body is counted instead and said to be so. Counts are of one
-trip through every instruction of the loop, whether or not a branch or predicate may skip it; loops
-inside it count once, unless the job says how often they turn. Latency and caches are not seen.
+any, else the most instructions (those of loops inside it not counted) among the loops that store,
+if it is to store. Where the work lies outside of loops, or in several, the whole body is counted
+instead and said to be so. Counts are of one trip through every instruction of the loop, whether or
+not a branch or predicate may skip it. Loops inside that wait count once, others as often as the
+job says. Latency and caches are not seen.
 """
 
 from collections import Counter
-from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
@@ -27,9 +27,9 @@ class Steady(NamedTuple):
     Attributes:
         loop: it is one loop; else it is the whole body.
         loops: loops in the whole kernel, nested ones too.
-        nested: loops inside the one counted.
-        own: its instructions outside of the loops inside it, in order; of a body all.
-        inner: those of the loops inside it.
+        nested: loops inside what is counted that do more than wait.
+        own: its instructions outside of those, in order.
+        inner: the instructions of those.
     """
 
     loop: bool
@@ -66,14 +66,22 @@ class Trip(NamedTuple):
     seen_in: Literal["tensor", "stores", "loads", "source"]
 
 
-def steady_loop(code: Code) -> Steady:
-    """Find the loop that does the work."""
+def steady_loop(code: Code, stores: bool = False) -> Steady:
+    """Find the loop that does the work.
+
+    Args:
+        code: a kernel's machine code.
+        stores: the work is stored as it is done, so a loop that stores nothing does not do it.
+    """
     edges = successors(code)
     body = reachable(edges)
-    found = [loop for outer in loops(edges) for loop in outer.all()]
+    outermost = loops(edges)
+    found = [loop for outer in outermost for loop in outer.all()]
     tensor = any(_is_tensor(code.instructions[at]) for at in body)
 
     def work(loop: Loop) -> int:
+        if stores and not tensor and not any(_stores(code.instructions[at]) for at in loop.nodes):
+            return 0
         return sum(not tensor or _is_tensor(code.instructions[at]) for at in loop.own)
 
     ranked = sorted(found, key=lambda loop: (-work(loop), len(loop.nodes)))
@@ -82,12 +90,22 @@ def steady_loop(code: Code) -> Steady:
         rivals = [loop for loop in ranked[1:] if not loop.nodes & best.nodes]
         if any(work(loop) >= _COMPARABLE * work(best) for loop in rivals):
             best = None
-    if best is None:
-        return Steady(False, len(found), 0, _take(code, body), ())
-    nested = len(best.all()) - 1
+    nodes, nested = (best.nodes, best.inner) if best else (body, outermost)
+    inside = [loop for outer in nested for loop in outer.all() if not _waits(code, loop)]
+    inner = frozenset[int]().union(*(loop.nodes for loop in inside))
     return Steady(
-        True, len(found), nested, _take(code, best.own), _take(code, best.nodes - best.own)
+        best is not None, len(found), len(inside), _take(code, nodes - inner), _take(code, inner)
     )
+
+
+def _waits(code: Code, loop: Loop) -> bool:
+    """Whether a loop polls a barrier or sleeps: it turns once where nobody waits."""
+    waiting = ("SYNCS.", "NANOSLEEP", "s_sleep")
+    return any(code.instructions[at].opcode.startswith(waiting) for at in loop.own)
+
+
+def _stores(instruction: Instruction) -> bool:
+    return opcodes.stored_bytes(instruction.opcode) > 0
 
 
 def _take(code: Code, nodes: frozenset[int]) -> tuple[Instruction, ...]:
@@ -107,7 +125,7 @@ def count(steady: Steady, nested_trips: int = 1) -> Counts:
             kind = opcodes.classify(instruction.opcode)
             totals[kind] += times
             if kind == "other":
-                unknown.add(instruction.opcode.split(".")[0])
+                unknown.add(instruction.opcode.partition(".")[0])
     amd = any(instruction.opcode[:1].islower() for instruction in steady.own)
     beside = totals["uniform"] + totals["control"] if amd else 0
     classes = {kind: totals[kind] for kind in opcodes.CLASSES if totals[kind]}
@@ -126,7 +144,7 @@ def trip(steady: Steady, work: Work, warps: int, warp_lanes: int) -> Trip:
     Raises:
         LiftError: the machine code contradicts `work`.
     """
-    every = steady.own + steady.inner * work.nested_trips
+    every = steady.own + steady.inner * (work.nested_trips or 1)
     if work.columns:
         shares = [opcodes.multiply_accumulates(i.opcode) for i in every if _is_tensor(i)]
         if shares and None not in shares:
@@ -158,8 +176,3 @@ def _whole(units: Fraction, work: Work, verb: str) -> int:
 def lane_instructions(counts: Counts, done: Trip, warps: int, warp_lanes: int) -> float:
     """Lane-instructions issued per unit of the job; times bits per weight, those per weight."""
     return counts.issued * warps * warp_lanes / done.units
-
-
-def opcodes_of(instructions: Sequence[Instruction]) -> Counter[str]:
-    """How often each opcode occurs, without modifiers."""
-    return Counter(instruction.opcode.split(".")[0] for instruction in instructions)

@@ -65,7 +65,7 @@ def classify(opcode: str) -> str:
 
 
 def _nvidia_class(opcode: str) -> str:
-    name = opcode.split(".")[0]
+    name = opcode.partition(".")[0]
     found = _NVIDIA_CLASS.get(name)
     if found is None and name.startswith("U") and name[1:] in _NVIDIA_CLASS:
         return "uniform"  # the same operation once for the warp
@@ -120,14 +120,14 @@ def stored_bytes(opcode: str) -> int:
     """Bytes a lane writes to global memory, 0 where the instruction does something else."""
     if opcode[:1].islower():
         return _amd_bytes(opcode, "store")
-    return _nvidia_bytes(opcode) if opcode.split(".")[0] in ("ST", "STG") else 0
+    return _nvidia_bytes(opcode) if opcode.partition(".")[0] in ("ST", "STG") else 0
 
 
 def loaded_bytes(opcode: str) -> int:
     """Bytes a lane reads from global memory, 0 where the instruction does something else."""
     if opcode[:1].islower():
         return _amd_bytes(opcode, "load")
-    return _nvidia_bytes(opcode) if opcode.split(".")[0] in ("LD", "LDG", "LDGSTS") else 0
+    return _nvidia_bytes(opcode) if opcode.partition(".")[0] in ("LD", "LDG", "LDGSTS") else 0
 
 
 def _nvidia_bytes(opcode: str) -> int:

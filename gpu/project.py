@@ -1,10 +1,11 @@
 """From the one-bit product's sums to a stack's outputs.
 
 A program takes `OUTPUTS` outputs of one segment and `TOKENS` tokens: the taps of each output times
-the sums of its window's bits, wrapping round, for every digit; the digits together; both in int64,
-since 32 by 32 bits added to 64 is one instruction; the row's scale times the token's step with one rounding to float32; the bias in float32; the cast.
-Window lengths, groups and taps are data, so that one compiled kernel serves every code, and axis
-``in`` is the code of one tap. Compiled offline and run under the interpreter; not run on a GPU.
+the sums of its window's bits, wrapping round, for every digit; the digits together; the row's scale
+times the token's step with one rounding to float32; the bias in float32; the cast. Integers are in
+int64, because 32 by 32 bits added to 64 is one instruction. Window lengths, groups and taps are
+data, so that one compiled kernel serves every code, and axis ``in`` is the code of one tap.
+Compiled offline and run under the interpreter; not run on a GPU.
 """
 
 from typing import NamedTuple
@@ -35,7 +36,7 @@ WIDE = Tile(outputs=32, tokens=16, warps=4)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def rounded_once(a, b):  # type: ignore[no-untyped-def]
+def rounded_once(a, b):
     """float32 of ``a * b`` as if the product were exact, `algo.activations.product_rounded_once`.
 
     `a` is float64; `b` is float64 of at most 26 significant bits, so that only `a` is split. What
@@ -56,7 +57,7 @@ def rounded_once(a, b):  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def finished(combined, scale, step, bias):  # type: ignore[no-untyped-def]
+def finished(combined, scale, step, bias):
     """float32 outputs of a layer: ``combined * scale * step`` rounded once, plus the bias.
 
     `combined` is int64 ``(OUTPUTS, TOKENS)`` of at most 45 bits, `scale` and `bias` float32
@@ -71,12 +72,13 @@ def narrowed(y, DTYPE: tl.constexpr):  # type: ignore[no-untyped-def]
     """float32 in `DTYPE`, rounded half to even.
 
     To bfloat16 it is rounded by its bits first, which makes the cast exact: the interpreter's own
-    would cut it off. NaN is left as it is, infinity comes out as infinity.
+    would cut it off. NaN stays NaN and infinity infinity.
     """
-    if DTYPE == tl.bfloat16:
+    if tl.bfloat16 == DTYPE:
         word = y.to(tl.uint32, bitcast=True)
         rounded = (word + (0x7FFF + ((word >> 16) & 1))) & 0xFFFF0000
-        y = tl.where(y == y, rounded.to(tl.float32, bitcast=True), y)
+        word = tl.where((word & 0x7FFFFFFF) > 0x7F800000, 0x7FC00000, rounded)
+        y = word.to(tl.float32, bitcast=True)
     return y.to(DTYPE)
 
 
@@ -123,7 +125,7 @@ def project_kernel(  # type: ignore[no-untyped-def]
     for k in tl.static_range(DIGITS):
         # from the highest digit down, by Horner's rule
         projected = tl.full((OUTPUTS, TOKENS), 0, tl.int64)
-        for j in range(0, window):
+        for j in range(window):
             bit = start + j
             bit = tl.where(bit < bits, bit, bit - bits)
             at = sum_at + (bit * sum_stride)[:, None] + (DIGITS - 1 - k)
@@ -242,7 +244,7 @@ def check_step(stack: Stack, step: torch.Tensor, dtype: torch.dtype) -> int:
     return step.shape[0]
 
 
-# per token: digits, columns, base: a8 and a15 on axis out, three or four lifted digits on axis in
+# per token: digits, columns, base: a8 and a15 on axis out; on axis in with three digits and four
 FORMS = {"out-a8": (1, 1, 128), "out-a15": (2, 2, 128), "in-3": (3, 4, 256), "in-4": (4, 4, 256)}
 
 

@@ -38,16 +38,13 @@ NVIDIA_TILES = (
     Tile(rows=128, columns=8, inner=64, warps=4, stages=3),  # many rows; warp groups on sm_90
     NARROW,
     Tile(rows=64, columns=16, inner=64, warps=2, stages=3),
-    Tile(rows=32, columns=16, inner=128, warps=2, stages=3),
     WIDE,
     Tile(rows=32, columns=32, inner=32, warps=2, stages=2),
 )
 AMD_TILES = (
     AMD_NARROW,
     Tile(rows=128, columns=16, inner=64, warps=4, stages=2),
-    Tile(rows=64, columns=16, inner=64, warps=4, stages=2),
     AMD_WIDE,
-    Tile(rows=64, columns=32, inner=32, warps=2, stages=2),
 )
 
 MOST_INNER = max(tile.inner for tile in NVIDIA_TILES + AMD_TILES)  # planes padded so far fit all
