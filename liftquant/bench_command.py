@@ -122,7 +122,7 @@ def _interpreted(
             name: PathLayer(matrix, digits, torch.device("cpu"), run)
             for name, matrix in matrices.items()
         }
-        checks = _check(layers, batches, table)
+        checks = _check(layers, batches, default_table())
     environment = {
         "gpu": None, "note": "run under Triton's interpreter on the CPU: no times",
         "versions": {name: package_version(name) for name in ("torch", "triton")},

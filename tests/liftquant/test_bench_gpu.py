@@ -297,6 +297,42 @@ def test_a_checkpoints_layers(capsys, monkeypatch, tmp_path, tiny_llama):
     assert all(name.startswith("model.layers.0.") for name in layers)
 
 
+INTERPRETED = (
+    "bench", "gpu", "--interpret", "--shapes", "17x40", "--bits", "2.4", "--batch", "1",
+)  # fmt: skip
+
+
+def test_exactness_without_a_gpu(capsys):
+    """The kernels themselves, under the interpreter."""
+    status, out, err = answer(capsys, *INTERPRETED, "--json")
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["environment"]["gpu"] is None
+    assert result["rows"] == result["preparations"] == []
+    paths = {check["choice"].split()[0] for check in result["checks"]}
+    assert paths == {"fused", "bitmm", "decode-dot", "dense", "digits"}
+    assert {check["batch"] for check in result["checks"]} == {0, 1}
+    assert not [check for check in result["checks"] if check["problem"]]
+
+
+def test_a_broken_kernel_is_found_without_a_gpu(capsys, monkeypatch):
+    from gpu import fused
+
+    launch = fused.launch
+
+    def rounded_otherwise(*arguments):
+        y = launch(*arguments)
+        return torch.nextafter(y, torch.zeros_like(y))
+
+    monkeypatch.setattr("gpu.fused.launch", rounded_otherwise)
+    status, out, err = answer(capsys, *INTERPRETED)
+    assert status == 1
+    assert "no times" in out
+    found = [line for line in err.splitlines() if line.startswith("INEXACT")]
+    assert found
+    assert all("fused" in line for line in found)
+
+
 @pytest.mark.parametrize("command", [("bench", "gpu"), ("kernels", "tune")])
 def test_without_a_gpu_one_message(capsys, monkeypatch, command):
     monkeypatch.setattr("gpu.machine.torch.cuda.is_available", lambda: False)
