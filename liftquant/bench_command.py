@@ -137,6 +137,8 @@ def _measured(
     peers: Sequence[str],
     tuning: Path | None,
 ) -> "Result":
+    import warnings
+
     from gpu import timing
     from gpu.dispatch import load_table
     from gpu.interpret import as_is
@@ -145,7 +147,11 @@ def _measured(
     from liftquant.gpu_options import need_gpu
 
     machine = need_gpu()
-    table = load_table(machine, tuning)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        table = load_table(machine, tuning)
+    for warning in told:
+        err.print(f"warning: {warning.message}", soft_wrap=True)
     device = gpu_device()
     layers = {name: PathLayer(m, digits, device, as_is) for name, m in make().items()}
     checks = _check(layers, batches, table)

@@ -27,7 +27,7 @@ def tune_kernels(
     ] = None,
     shapes: Annotated[
         str, typer.Option(help=f"Without a checkpoint: {SHAPES_HELP}")
-    ] = "llama-3-8b,smollm2-135m",
+    ] = "llama-3-8b",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Measure the shapes and codes of this checkpoint.")
     ] = None,

@@ -16,7 +16,7 @@ from algo.shipped import load_code
 from gpu.dispatch import default_table, load_table, plan
 from gpu.exact_layer import decoded_weights
 from gpu.random_layer import random_matrix
-from gpu.tuning_table import read_table, table_path
+from gpu.tuning_table import read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
 from liftquant.cli import run
 from liftquant.gpu_bench import DENSE, OURS, LayerBench, Result, check_layers, described
@@ -378,6 +378,28 @@ def test_a_corrupt_table_is_refused(capsys, monkeypatch, tmp_path):
     status, _, err = answer(capsys, "bench", "gpu", *SMALL, "--tuning", tmp_path)
     assert status == 2
     assert "made-up-9000-9.9.json is no tuning table" in err.replace("\n", "")
+
+
+def test_a_table_of_another_version_is_used_and_told(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    old = fake_gpu.MACHINE.model_copy(update={"triton": "3.8.0"})
+    table = default_table()
+    timed = (
+        table.entries[0]
+        .steps[0]
+        .model_copy(update={"choice": DOT, "microseconds": fake_gpu.timer(lambda: None)})
+    )
+    entry = table.entries[0].model_copy(update={"steps": (timed,)})
+    own = table.model_copy(update={"kind": "measured", "machine": old, "entries": (entry,)})
+    write_table(table_path(tmp_path, fake_gpu.MACHINE), own)
+    status, out, err = answer(
+        capsys, "bench", "gpu", *SMALL, "--tuning", tmp_path, "--against", "none"
+    )
+    assert status == 0
+    assert "ours by batch: 1: decode-dot, 8: decode-dot" in out
+    assert "choices are measured" in out
+    assert "warning: " in err
+    assert "was measured with triton 3.8.0, now 3.9.0" in err
 
 
 def test_options():
