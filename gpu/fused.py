@@ -8,7 +8,7 @@ are multiplied twice. Of a sliding code ``(ROWS - L)//(D/d) + 1`` outputs fit, o
 
     (ROWS - L)/ROWS + (D/d)/ROWS   (sliding)       D*(ROWS//D)/ROWS   (block)
 
-(`efficiency` counts it). For 64 rows: LQ-12/5+9 0.83, LQ-2/1+10 0.84, LQ-24/10 0.75, LQ-16/8 and
+(`efficiency` counts it). For 64 rows: LQ-12/5+9 0.84, LQ-2/1+10 0.84, LQ-24/10 0.75, LQ-16/8 and
 axis ``in`` 1. The repeated rows come from the second-level cache, and K is not split, so this form
 saves a pass where there are programs enough without a split.
 
@@ -29,10 +29,11 @@ from algo.errors import LiftError
 from algo.lifted import MAX_DIGITS, digit_range
 from gpu.bitmm import one_bit_tile, packed
 from gpu.interpret import Run
-from gpu.job import KernelJob
+from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
-from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile
+from gpu.tables import MAX_ELEMENTS
+from gpu.tiles import AMD_NARROW, AMD_TILES, NVIDIA_TILES, SINGLE, Tile
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
 
@@ -252,6 +253,11 @@ def launch(
             f"planes of shape {tuple(planes.shape)} do not fit {tokens} tokens; need at least "
             f"(8, {columns}, {inner})"
         )
+    if 8 * planes.stride(0) > MAX_ELEMENTS:
+        raise LiftError(
+            f"planes of shape {tuple(planes.shape)} are over {MAX_ELEMENTS} bytes, which is as "
+            "far as 32-bit indices reach; split the tokens"
+        )
     if column_sums.dtype != torch.int32 or column_sums.shape != planes.shape[1:2]:
         raise LiftError(
             f"column sums are {column_sums.dtype} of shape {tuple(column_sums.shape)}; the planes "
@@ -300,12 +306,20 @@ def jobs() -> list[KernelJob]:
     At 2 to 4 bits a program has at most half as many outputs as rows on axis ``out``. bfloat16
     stands for all types of output: they differ in the last conversion.
     """
+    kinds = (
+        (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), "plain"),
+        (NVIDIA_TILES, ("sm_80",), "packed"),
+        (AMD_TILES, ("gfx942",), "amd"),
+    )
     return [
-        _job(tile, form, inline=False) for form in FORMS for tile in (*NVIDIA_TILES, *AMD_TILES)
+        _job(tile, form, targets, kind)
+        for tiles, targets, kind in kinds
+        for tile in tiles
+        for form in FORMS
     ]
 
 
-def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
+def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJob:
     per_token, split, shift = FORMS[form]
     pointers = {
         "bits": "*i8",
@@ -321,7 +335,7 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
     strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
     sizes = dict.fromkeys(("tokens", "columns", "out_stride"), "i32")
     return KernelJob(
-        kernel=f"fused-{form}-" + "x".join(map(str, tile)) + inline * "-packed",
+        kernel=f"fused-{form}-{tile.rows}x{tile.columns}x{tile.inner}-{kind}",
         code="any",
         function=fused_kernel,
         signature=pointers | strides | sizes,
@@ -329,7 +343,7 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
             "ROWS": tile.rows,
             "COLUMNS": tile.columns,
             "INNER": tile.inner,
-            "PACKED": inline,
+            "PACKED": kind == "packed",
             "OUTPUTS": tile.rows // 2 if split else tile.rows,
             "SPLIT": split,
             "PER_TOKEN": per_token,
@@ -337,4 +351,7 @@ def _job(tile: Tile, form: str, inline: bool) -> KernelJob:
         },
         aligned=(*pointers, *strides),
         options={"num_warps": tile.warps, "num_stages": tile.stages},
+        work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
+        batch_one=tile in (SINGLE, AMD_NARROW),
+        targets=targets,
     )

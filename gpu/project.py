@@ -1,10 +1,11 @@
 """From the one-bit product's sums to a stack's outputs.
 
 A program takes `OUTPUTS` outputs of one segment and `TOKENS` tokens: the taps of each output times
-the sums of its window's bits, wrapping round, for every digit; the digits together; both in int64,
-since 32 by 32 bits added to 64 is one instruction; the row's scale times the token's step with one rounding to float32; the bias in float32; the cast.
-Window lengths, groups and taps are data, so that one compiled kernel serves every code, and axis
-``in`` is the code of one tap. Compiled offline and run under the interpreter; not run on a GPU.
+the sums of its window's bits, wrapping round, for every digit; the digits together; the row's scale
+times the token's step with one rounding to float32; the bias in float32; the cast. Integers are in
+int64, because 32 by 32 bits added to 64 is one instruction. Window lengths, groups and taps are
+data, so that one compiled kernel serves every code, and axis ``in`` is the code of one tap.
+Compiled offline and run under the interpreter; not run on a GPU.
 """
 
 from typing import NamedTuple
@@ -34,7 +35,7 @@ NARROW = Tile(outputs=128, tokens=1, warps=4)  # decoding: a thread for an outpu
 WIDE = Tile(outputs=32, tokens=16, warps=4)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def rounded_once(a, b):  # type: ignore[no-untyped-def]
     """float32 of ``a * b`` as if the product were exact, `algo.activations.product_rounded_once`.
 
@@ -47,15 +48,16 @@ def rounded_once(a, b):  # type: ignore[no-untyped-def]
     shifted = a * 134217729.0  # 2**27 + 1
     high = shifted - (shifted - a)
     lost = (high * b - product) + (a - high) * b
+    # in integers, because float64 comparisons are slow where float64 is
     word = product.to(tl.int64, bitcast=True)
+    gap = lost.to(tl.int64, bitcast=True)
     # one unit away from zero where what was lost has the product's sign, else towards it
-    away = (lost > 0) == (product > 0)
-    moved = word + tl.where(away, 1, -1)
-    odd = tl.where(((lost > 0) | (lost < 0)) & ((word & 1) == 0), moved, word)
+    moved = word + tl.where((gap ^ word) < 0, -1, 1)
+    odd = tl.where(((gap << 1) != 0) & ((word & 1) == 0), moved, word)
     return odd.to(tl.float64, bitcast=True).to(tl.float32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def finished(combined, scale, step, bias):  # type: ignore[no-untyped-def]
     """float32 outputs of a layer: ``combined * scale * step`` rounded once, plus the bias.
 
@@ -70,13 +72,13 @@ def finished(combined, scale, step, bias):  # type: ignore[no-untyped-def]
 def narrowed(y, DTYPE: tl.constexpr):  # type: ignore[no-untyped-def]
     """float32 in `DTYPE`, rounded half to even.
 
-    To bfloat16 it is rounded by its bits first, which makes the cast exact: the interpreter's own
-    would cut it off. NaN is left as it is, infinity comes out as infinity.
+    To bfloat16 by its bits: the interpreter's cast does not round. NaN stays NaN.
     """
-    if DTYPE == tl.bfloat16:
+    if tl.bfloat16 == DTYPE:
         word = y.to(tl.uint32, bitcast=True)
-        rounded = (word + (0x7FFF + ((word >> 16) & 1))) & 0xFFFF0000
-        y = tl.where(y == y, rounded.to(tl.float32, bitcast=True), y)
+        rounded = word + (0x7FFF + ((word >> 16) & 1))
+        word = tl.where((word & 0x7FFFFFFF) > 0x7F800000, 0x7FC00000, rounded)
+        return (word >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
     return y.to(DTYPE)
 
 
@@ -123,7 +125,7 @@ def project_kernel(  # type: ignore[no-untyped-def]
     for k in tl.static_range(DIGITS):
         # from the highest digit down, by Horner's rule
         projected = tl.full((OUTPUTS, TOKENS), 0, tl.int64)
-        for j in range(0, window):
+        for j in range(window):
             bit = start + j
             bit = tl.where(bit < bits, bit, bit - bits)
             at = sum_at + (bit * sum_stride)[:, None] + (DIGITS - 1 - k)
@@ -242,7 +244,7 @@ def check_step(stack: Stack, step: torch.Tensor, dtype: torch.dtype) -> int:
     return step.shape[0]
 
 
-# per token: digits, columns, base: a8 and a15 on axis out, three or four lifted digits on axis in
+# per token: digits, columns, base: a8 and a15 on axis out; on axis in with three digits and four
 FORMS = {"out-a8": (1, 1, 128), "out-a15": (2, 2, 128), "in-3": (3, 4, 256), "in-4": (4, 4, 256)}
 
 

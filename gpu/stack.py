@@ -7,7 +7,7 @@ identity code: one bit per output, one tap of 1. Parities are refused.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,8 @@ class Stack(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Stack":
         """The same on another device."""
-        return self._replace(**{name: t.to(device) for name, t in self.tensors().items()})
+        moved: dict[str, Any] = {name: t.to(device) for name, t in self.tensors().items()}
+        return self._replace(**moved)
 
 
 def stack_layers(
