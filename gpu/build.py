@@ -13,6 +13,7 @@ from gpu.job import KernelJob
 # modules with a function `jobs`, in the order of the report
 MODULES = (
     "gpu.decode",
+    "gpu.decode_dot",
     "gpu.bitmm",
     "gpu.transpose",
 )

@@ -22,7 +22,7 @@ from gpu.interpret import Run
 from gpu.lift import lift_tables
 from gpu.planes import Digits, laid_out
 from gpu.stack import Stack, stack_layers
-from gpu.tiles import AMD_TILES, NARROW, NVIDIA_TILES, Tile, tile_for
+from gpu.tiles import AMD_TILES, GROUP_TILES, NARROW, NVIDIA_TILES, Tile, default_tile
 from gpu.tuning_table import ONE_BIT, Choice
 from gpu.weights import PackedWeights, packed_weights
 from gpu.whiten import whitening_tensors
@@ -42,7 +42,7 @@ def tile_name(tile: Tile | decode_dot.Tile) -> str:
 
 
 def _one_bit_tiles() -> tuple[Tile, ...]:
-    return NVIDIA_TILES if torch.version.hip is None else AMD_TILES
+    return (*NVIDIA_TILES, *GROUP_TILES) if torch.version.hip is None else AMD_TILES
 
 
 def _fitting(tiles: Sequence[_Tile], columns: int) -> list[_Tile]:
@@ -146,7 +146,7 @@ class PathLayer:
         tables = lift_tables(code, inputs, self.device) if lifted else None
         plain_tables = lift_tables(code, inputs) if lifted else None
         columns = len(x) * (self.layer.digits if lifted else self.digits)
-        tile = tile_for(columns, amd=torch.version.hip is not None)
+        tile = default_tile(self.device, columns)
         return Preparation(
             lambda: prepare.prepare(self.run, x, held, self.digits, tables, tile),
             lambda: prepare.prepare_plainly(x.cpu(), plain, self.digits, plain_tables, tile),
@@ -201,7 +201,7 @@ class PathLayer:
 
     def _one_bit_tile(self, choice: Choice, columns: int) -> Tile:
         named = _named(choice, _one_bit_tiles())
-        return tile_for(columns, amd=torch.version.hip is not None) if named is None else named
+        return default_tile(self.device, columns) if named is None else named
 
     @staticmethod
     def _unsplit(choice: Choice) -> None:
