@@ -16,7 +16,7 @@ from algo.errors import LiftError
 from algo.lifted import LIFTED_BASE, bounds, from_digits, lift, signed_digits
 from algo.matrix import PackedMatrix
 from algo.whitening import random_whitening
-from gpu import bitmm, decode, decode_dot, fused, prepare, project
+from gpu import bitmm, decode, decode_dot, dense, fused, prepare, project
 from gpu.dispatch import layer_class
 from gpu.interpret import Run
 from gpu.lift import lift_tables
@@ -118,7 +118,10 @@ class PathLayer:
             self._unsplit(choice)
             if choice.tile is not None:
                 raise LiftError(f"{choice}: dense has no tiles; {_AGAIN}")
-            return lambda: self._dense(digits, step)
+            if self.device.type == "cpu":
+                return lambda: self._dense_interpreted(digits, step)
+            laid = laid_out(digits, step, NARROW)
+            return lambda: dense.dense_digits(self._packed, laid, torch.float32)
         if choice.path == "decode-dot":
             return self._decode_dot(choice, digits, step)
         if self.layer.parities:
@@ -180,7 +183,8 @@ class PathLayer:
         laid = laid_out(digits, step, NARROW._replace(columns=tile.columns))
         return lambda: decode_dot.launch_digits(self.run, self._packed, laid, torch.float32, tile)
 
-    def _dense(self, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    def _dense_interpreted(self, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """What `gpu.dense` does, on a CPU too by the decode kernel."""
         w = self._packed
         kernel = self.run(decode.decode_kernel)
         accs = decode.launch(kernel, w.words, w.tables, torch.int16, w.stream_weights, w.axis)
