@@ -1,6 +1,6 @@
 """``liftquant bench``: measurements for those who have the machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(help="Measure on a machine of yours.", no_args_is_help=True)
 _SMALL = "17x40,48x96"  # what the interpreter does in seconds
+_MOST_LINES = 20  # of problems alike
 _MODELS = "llama-3-8b,llama-3-70b,smollm2-135m"
 
 
@@ -249,13 +250,22 @@ def _show(result: "Result") -> None:
         out.print(table)
     for name, note in environment.get("peer_notes", {}).items():
         err.print(f"{name}: {note}", soft_wrap=True)
-    for check in result.checks:
-        if check.problem is not None:
-            where = f"batch {check.batch}" if check.batch else "identity"
-            kind = "INEXACT" if check.wrong else "not run"
-            err.print(
-                f"{kind}: {check.layer}, {where}, {check.choice}: {check.problem}", soft_wrap=True
-            )
+    _tell(
+        f"{'INEXACT' if check.wrong else 'not run'}: {check.layer}, "
+        f"{f'batch {check.batch}' if check.batch else 'identity'}, {check.choice}: {check.problem}"
+        for check in sorted(result.checks, key=lambda check: not check.wrong)
+        if check.problem is not None
+    )
+    alike: dict[str, int] = {}
     for failure in result.failures:
-        where = "" if failure.layer is None else f", {failure.layer}"
-        err.print(f"not measured: {failure.peer}{where}: {failure.reason}", soft_wrap=True)
+        line = f"not measured: {failure.peer}: {failure.reason}"
+        alike[line] = alike.get(line, 0) + 1
+    _tell(f"{line} ({count} layers)" if count > 1 else line for line, count in alike.items())
+
+
+def _tell(lines: Iterable[str]) -> None:
+    held = list(lines)
+    for line in held[:_MOST_LINES]:
+        err.print(line, soft_wrap=True)
+    if len(held) > _MOST_LINES:
+        err.print(f"and {len(held) - _MOST_LINES} more; --json has them all")

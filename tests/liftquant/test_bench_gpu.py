@@ -280,6 +280,19 @@ def test_a_wrong_integer_is_status_1_and_says_which(capsys, monkeypatch, tmp_pat
     assert "ours by batch: 1: fused, 8: fused" in out  # what is right is timed all the same
 
 
+def test_many_problems_are_told_in_few_lines(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch, Wrong)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    batches = ",".join(map(str, range(1, 24)))
+    shapes = ("--shapes", "33x40,17x40", "--bits", "2.4", "--batch", batches)
+    fake_gpu.install(monkeypatch, "gemlite")
+    status, _, err = answer(capsys, "bench", "gpu", *shapes)
+    assert status == 1
+    assert err.count("INEXACT") == 20
+    assert "and 28 more; --json has them all" in err  # two layers, 23 batches and the identity
+    assert "no group of 128, 64 or 32 divides 40 columns (2 layers)" in err.replace("\n", " ")
+
+
 def test_a_checkpoints_layers(capsys, monkeypatch, tmp_path, tiny_llama):
     fake_gpu.pretend(monkeypatch)
     monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
