@@ -121,12 +121,7 @@ def test_short_floats(dtype):
 
 def test_strides():
     wide = activations(10, 700)
-    for x in (
-        wide[::3, :576],
-        wide[1:4, 50:626],
-        wide[:, :100].T[:96, ::2],
-        wide[:1].expand(3, -1),
-    ):
+    for x in (wide[::3, :576], wide[1:4, 50:626], wide[:, :100].T[:96, ::2], wide[:1].expand(3, -1)):
         run_all(x, scaled_whitening(x.shape[1]), 2)
 
 
