@@ -13,7 +13,10 @@ axis ``in`` 1. The repeated rows come from the second-level cache, and K is not 
 saves a pass where there are programs enough without a split.
 
 The projection is an int8 product again, with a banded matrix of taps: sums are split in signed
-digits of base 256, which are put together again in int64. Compiled offline and run under the
+digits of base 256, which are put together again in int64. In the machine code for sm_90 the default
+tile for a token grows by some 390 instructions a thread for a8, 300 for a15 and 210 on axis ``in``,
+which at K = 4096 and 2.4 bits are 0.23, 0.18 and 0.12 for each weight; gathering the sums tap by
+tap would need 510 and a loop over the window. Compiled offline and run under the
 interpreter; not run on a GPU.
 """
 

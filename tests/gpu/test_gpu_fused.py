@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from algo.errors import LiftError
 from algo.matrix import AXES
-from gpu import build
-from gpu.bitmm import digit_planes
+from algo.shipped import load_code, shipped_codes
+from gpu import build, project
+from gpu.bitmm import digit_planes, multiply
 from gpu.fused import _spans, efficiency, jobs, launch, programs, window_starts
 from gpu.interpret import interpreter
 from gpu.project import DTYPES
@@ -18,6 +19,7 @@ from gpu.tiles import NARROW, SINGLE, WIDE, Tile
 from tests.conftest import CODES
 from tests.gpu.layers import SEED, bits_of, columns, expected, layer, three
 
+SHIPPED = sorted(n for n, s in shipped_codes().items() if not s.code.parities)
 PLAIN = [n for n, code in CODES.items() if not code.parities]
 SMALL = Tile(rows=32, columns=8, inner=32, warps=1, stages=1)
 
@@ -68,6 +70,35 @@ def test_every_geometry(name, axis):
     matrices = [layer(rng, CODES[name], axis, (rows, 33)) for rows in (32, 67)]
     x = torch.from_numpy(rng.standard_normal((2, 33)))
     assert same(matrices, [None, None], x, 2, tile=SMALL._replace(rows=64))
+
+
+@pytest.mark.parametrize("first", range(0, len(SHIPPED), 8))
+def test_every_shipped_code(first):
+    """In stacks of eight codes."""
+    rng = np.random.default_rng(first)
+    codes = [load_code(name) for name in SHIPPED[first : first + 8]]
+    matrices = [layer(rng, code, "out", (41, 33)) for code in codes]
+    x = torch.from_numpy(rng.standard_normal((1, 33)))
+    assert same(matrices, [None] * len(matrices), x, 2)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_sums_in_memory_of_split_k_give_the_same(axis):
+    matrices, biases = three(axis)
+    stack = stack_layers(matrices, 2, biases)
+    x = torch.from_numpy(np.random.default_rng(SEED).standard_normal((3, 77)))
+    operand, step = columns(matrices, stack, x, 2)
+    tile = SINGLE._replace(inner=16)
+    planes, sums = digit_planes(operand, stack.row_bytes + 16, tile)
+    bits = torch.nn.functional.pad(stack.words, (0, 4)).view(torch.int8)
+    with interpreter(checked=False) as run:
+        product = multiply(run, bits, planes, sums, operand.shape[1], tile, splits=2)
+        table = project.programs(stack, project.WIDE)
+        got = project.launch(run, stack, table, product, step, torch.float32, project.WIDE)
+        args = (run, stack, programs(stack, tile), planes, sums, step)
+        fused_too = launch(*args, torch.float32, tile)
+    assert torch.equal(got, expected(matrices, x, 2, biases, torch.float32))
+    assert torch.equal(got, fused_too)
 
 
 @pytest.mark.parametrize("bit", [0, 1])
