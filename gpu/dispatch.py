@@ -83,9 +83,12 @@ def load_table(machine: Machine | None, folder: Path | None = None) -> TuningTab
         folder: of the user's tables; `gpu.tuning_table.tuning_folder` by default.
 
     Raises:
-        LiftError: the user's table is corrupt or of another GPU, or the folder is a file.
+        LiftError: the user's table is corrupt or of another GPU, or the folder is a file, or was
+            asked for and does not exist.
     """
     where = tuning_folder(folder)
+    if folder is not None and not folder.exists():
+        raise LiftError(f"{folder} does not exist; `liftquant kernels tune` makes tables")
     if where.exists() and not where.is_dir():
         raise LiftError(f"{where} is a file; give a directory of tuning tables ({VARIABLE})")
     if machine is None:

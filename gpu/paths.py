@@ -6,8 +6,8 @@ Compiled offline and run under the interpreter; not run on a GPU.
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeVar
 
-import numpy as np
 import torch
 
 from algo.activations import BASE, product_rounded_once
@@ -15,17 +15,16 @@ from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
 from algo.lifted import LIFTED_BASE, bounds, from_digits, lift, signed_digits
 from algo.matrix import PackedMatrix
-from algo.packing import extend_words
 from algo.whitening import random_whitening
-from gpu import bitmm, decode, fused, prepare, project
+from gpu import bitmm, decode, decode_dot, dense, fused, prepare, project
 from gpu.dispatch import layer_class
 from gpu.interpret import Run
 from gpu.lift import lift_tables
 from gpu.planes import Digits, laid_out
 from gpu.stack import Stack, stack_layers
-from gpu.tables import CodeTables, code_tables
-from gpu.tiles import AMD_TILES, NVIDIA_TILES, Tile, tile_for
+from gpu.tiles import AMD_TILES, GROUP_TILES, NARROW, NVIDIA_TILES, Tile, default_tile
 from gpu.tuning_table import ONE_BIT, Choice
+from gpu.weights import PackedWeights, packed_weights
 from gpu.whiten import whitening_tensors
 from gpu.workload import Preparation
 
@@ -33,11 +32,31 @@ Product = Callable[[], torch.Tensor]
 
 MOST_ONE_BIT = 128  # columns; the one-bit product is far behind from there on
 SPLITS = (1, 2, 4, 8, 16, 32)
+_AGAIN = "measure again with `liftquant kernels tune`"
+_Tile = TypeVar("_Tile", Tile, decode_dot.Tile)
 
 
-def tile_name(tile: Tile) -> str:
-    """``64x16x64x4x2``: rows, columns, bytes of K, warps and stages."""
+def tile_name(tile: Tile | decode_dot.Tile) -> str:
+    """``64x16x64x4x2``: rows, columns, K per step, warps and stages."""
     return "x".join(map(str, tile))
+
+
+def _one_bit_tiles() -> tuple[Tile, ...]:
+    return (*NVIDIA_TILES, *GROUP_TILES) if torch.version.hip is None else AMD_TILES
+
+
+def _fitting(tiles: Sequence[_Tile], columns: int) -> list[_Tile]:
+    """Tiles of which not more than half would be padding, and the narrowest."""
+    least = min(tile.columns for tile in tiles)
+    return [tile for tile in tiles if tile.columns < 2 * columns or tile.columns == least]
+
+
+def _named(choice: Choice, tiles: Sequence[_Tile]) -> _Tile | None:
+    """The tile that a choice names, None where it leaves that to the path."""
+    names = {tile_name(tile): tile for tile in tiles}
+    if choice.tile is not None and choice.tile not in names:
+        raise LiftError(f"{choice}: there is no such tile, only {', '.join(names)}; {_AGAIN}")
+    return None if choice.tile is None else names[choice.tile]
 
 
 class PathLayer:
@@ -66,13 +85,15 @@ class PathLayer:
     def candidates(self, columns: int) -> Sequence[Choice]:
         """The choices worth trying for so many columns."""
         found = [Choice(path="dense")]
+        digits = columns // self.layer.digits * self.digits
+        found += [
+            Choice(path="decode-dot", tile=tile_name(tile))
+            for tile in _fitting(decode_dot.TILES, digits)
+        ]
         if self.layer.parities or columns > MOST_ONE_BIT:
             return found
-        tiles = self._tiles
-        least = min(tile.columns for tile in tiles.values())
-        for name, tile in tiles.items():
-            if tile.columns >= 2 * columns and tile.columns > least:
-                continue  # more than half of it would be padding
+        for tile in _fitting(_one_bit_tiles(), columns):
+            name = tile_name(tile)
             steps = -(-self._stack.row_bytes // tile.inner)
             if tile.rows >= self.matrix.code.window:
                 found.append(Choice(path="fused", tile=name))
@@ -94,17 +115,22 @@ class PathLayer:
             LiftError: the path does not take this layer, or has no such tile or split.
         """
         if choice.path == "dense":
-            if choice != Choice(path="dense"):
-                raise LiftError(f"{choice}: dense has no tiles and no split; measure again")
-            return lambda: self._dense(digits, step)
-        if choice.path == "decode-dot" or self.layer.parities:
-            raise LiftError(f"{choice} does not take {self.layer}; measure again")
-        tile = self._tile(choice, digits.shape[1] * self.layer.digits)
+            self._unsplit(choice)
+            if choice.tile is not None:
+                raise LiftError(f"{choice}: dense has no tiles; {_AGAIN}")
+            if self.device.type == "cpu":
+                return lambda: self._dense_interpreted(digits, step)
+            laid = laid_out(digits, step, NARROW)
+            return lambda: dense.dense_digits(self._packed, laid, torch.float32)
+        if choice.path == "decode-dot":
+            return self._decode_dot(choice, digits, step)
+        if self.layer.parities:
+            raise LiftError(f"{choice} does not take {self.layer}; {_AGAIN}")
+        tile = self._one_bit_tile(choice, digits.shape[1] * self.layer.digits)
         laid = laid_out(self._operand(digits), step, tile)
         if choice.path == "bitmm":
             return self._bitmm(laid, tile, choice.split)
-        if choice.split > 1:
-            raise LiftError(f"{choice}: fused does not split K; measure again")
+        self._unsplit(choice)
         return self._fused(laid, tile)
 
     def preparation(self, choice: Choice, x: torch.Tensor) -> Preparation:
@@ -123,7 +149,7 @@ class PathLayer:
         tables = lift_tables(code, inputs, self.device) if lifted else None
         plain_tables = lift_tables(code, inputs) if lifted else None
         columns = len(x) * (self.layer.digits if lifted else self.digits)
-        tile = tile_for(columns, amd=torch.version.hip is not None)
+        tile = default_tile(self.device, columns)
         return Preparation(
             lambda: prepare.prepare(self.run, x, held, self.digits, tables, tile),
             lambda: prepare.prepare_plainly(x.cpu(), plain, self.digits, plain_tables, tile),
@@ -149,12 +175,19 @@ class PathLayer:
 
         return run
 
-    def _dense(self, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        m = self.matrix
+    def _decode_dot(self, choice: Choice, digits: torch.Tensor, step: torch.Tensor) -> Product:
+        self._unsplit(choice)
+        columns = len(digits) * digits.shape[1]
+        named = _named(choice, decode_dot.TILES)
+        tile = decode_dot.tile_for(columns) if named is None else named
+        laid = laid_out(digits, step, NARROW._replace(columns=tile.columns))
+        return lambda: decode_dot.launch_digits(self.run, self._packed, laid, torch.float32, tile)
+
+    def _dense_interpreted(self, digits: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+        """What `gpu.dense` does, on a CPU too by the decode kernel."""
+        w = self._packed
         kernel = self.run(decode.decode_kernel)
-        accs = decode.launch(
-            kernel, self._streams, self._tables, torch.int16, m.stream_weights, m.axis
-        )
+        accs = decode.launch(kernel, w.words, w.tables, torch.int16, w.stream_weights, w.axis)
         integers = sum(d.double() * BASE**k for k, d in enumerate(digits))
         # integers below 2**53, so that the order of summation does not matter
         sums = (integers @ accs.double().T).cpu() * self._scale
@@ -170,34 +203,22 @@ class PathLayer:
         of_base = signed_digits(lifted, LIFTED_BASE, self.layer.digits)
         return torch.from_numpy(of_base).to(self.device)
 
-    def _tile(self, choice: Choice, columns: int) -> Tile:
-        if choice.tile is None:
-            return tile_for(columns, amd=torch.version.hip is not None)
-        if choice.tile not in self._tiles:
-            raise LiftError(
-                f"{choice}: there is no such tile, only {', '.join(self._tiles)}; measure again "
-                "with `liftquant kernels tune`"
-            )
-        return self._tiles[choice.tile]
+    def _one_bit_tile(self, choice: Choice, columns: int) -> Tile:
+        named = _named(choice, _one_bit_tiles())
+        return default_tile(self.device, columns) if named is None else named
 
-    @property
-    def _tiles(self) -> dict[str, Tile]:
-        tiles = NVIDIA_TILES if torch.version.hip is None else AMD_TILES
-        return {tile_name(tile): tile for tile in tiles}
+    @staticmethod
+    def _unsplit(choice: Choice) -> None:
+        if choice.split > 1:
+            raise LiftError(f"{choice}: {choice.path} does not split K; {_AGAIN}")
 
     @cached_property
     def _stack(self) -> Stack:
         return stack_layers([self.matrix], self.digits).to(self.device)
 
     @cached_property
-    def _streams(self) -> torch.Tensor:
-        m = self.matrix
-        words = extend_words(m.words, m.groups, m.code)
-        return torch.from_numpy(words.view(np.int32)).to(self.device)
-
-    @cached_property
-    def _tables(self) -> CodeTables:
-        return code_tables(self.matrix.code, self.device)
+    def _packed(self) -> PackedWeights:
+        return packed_weights(self.matrix, device=self.device)
 
     @cached_property
     def _scale(self) -> torch.Tensor:

@@ -179,7 +179,7 @@ def read_model(path: Path, model: type[_Model]) -> _Model:
 
 def write_table(path: Path, table: BaseModel) -> None:
     """Write a table, or a part of one, aside and rename it."""
-    write_json(path, table.model_dump())
+    write_json(path, table.model_dump(mode="json"))
 
 
 @cache

@@ -1,6 +1,6 @@
 """``liftquant bench``: measurements for those who have the machine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(help="Measure on a machine of yours.", no_args_is_help=True)
 _SMALL = "17x40,48x96"  # what the interpreter does in seconds
+_MOST_LINES = 20  # of problems alike
 _MODELS = "llama-3-8b,llama-3-70b,smollm2-135m"
 
 
@@ -122,7 +123,7 @@ def _interpreted(
             name: PathLayer(matrix, digits, torch.device("cpu"), run)
             for name, matrix in matrices.items()
         }
-        checks = _check(layers, batches, table)
+        checks = _check(layers, batches, default_table())
     environment = {
         "gpu": None, "note": "run under Triton's interpreter on the CPU: no times",
         "versions": {name: package_version(name) for name in ("torch", "triton")},
@@ -137,6 +138,8 @@ def _measured(
     peers: Sequence[str],
     tuning: Path | None,
 ) -> "Result":
+    import warnings
+
     from gpu import timing
     from gpu.dispatch import load_table
     from gpu.interpret import as_is
@@ -145,7 +148,11 @@ def _measured(
     from liftquant.gpu_options import need_gpu
 
     machine = need_gpu()
-    table = load_table(machine, tuning)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        table = load_table(machine, tuning)
+    for warning in told:
+        err.print(f"warning: {warning.message}", soft_wrap=True)
     device = gpu_device()
     layers = {name: PathLayer(m, digits, device, as_is) for name, m in make().items()}
     checks = _check(layers, batches, table)
@@ -243,13 +250,22 @@ def _show(result: "Result") -> None:
         out.print(table)
     for name, note in environment.get("peer_notes", {}).items():
         err.print(f"{name}: {note}", soft_wrap=True)
-    for check in result.checks:
-        if check.problem is not None:
-            where = f"batch {check.batch}" if check.batch else "identity"
-            kind = "INEXACT" if check.wrong else "not run"
-            err.print(
-                f"{kind}: {check.layer}, {where}, {check.choice}: {check.problem}", soft_wrap=True
-            )
+    _tell(
+        f"{'INEXACT' if check.wrong else 'not run'}: {check.layer}, "
+        f"{f'batch {check.batch}' if check.batch else 'identity'}, {check.choice}: {check.problem}"
+        for check in sorted(result.checks, key=lambda check: not check.wrong)
+        if check.problem is not None
+    )
+    alike: dict[str, int] = {}
     for failure in result.failures:
-        where = "" if failure.layer is None else f", {failure.layer}"
-        err.print(f"not measured: {failure.peer}{where}: {failure.reason}", soft_wrap=True)
+        line = f"not measured: {failure.peer}: {failure.reason}"
+        alike[line] = alike.get(line, 0) + 1
+    _tell(f"{line} ({count} layers)" if count > 1 else line for line, count in alike.items())
+
+
+def _tell(lines: Iterable[str]) -> None:
+    held = list(lines)
+    for line in held[:_MOST_LINES]:
+        err.print(line, soft_wrap=True)
+    if len(held) > _MOST_LINES:
+        err.print(f"and {len(held) - _MOST_LINES} more; --json has them all")

@@ -1,6 +1,6 @@
 """``liftquant kernels tune``: measure which kernel is best for which layer on the GPU at hand."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,8 +12,8 @@ from liftquant.console import err, out, print_json, progress
 from liftquant.gpu_options import BITS_HELP, SHAPES_HELP
 
 if TYPE_CHECKING:
-    from algo.activations import Digits
     from algo.matrix import PackedMatrix
+    from gpu.paths import PathLayer
     from gpu.tune import OnProgress, Tuned
     from gpu.tuning_table import Entry, LayerClass, Machine
 
@@ -27,7 +27,7 @@ def tune_kernels(
     ] = None,
     shapes: Annotated[
         str, typer.Option(help=f"Without a checkpoint: {SHAPES_HELP}")
-    ] = "llama-3-8b,smollm2-135m",
+    ] = "llama-3-8b",
     checkpoint: Annotated[
         Path | None, typer.Option(help="Measure the shapes and codes of this checkpoint.")
     ] = None,
@@ -62,9 +62,7 @@ def tune_kernels(
     machine = need_gpu()
     path = table_path(tuning_folder(), machine) if file is None else file
     check_file("--out", path)
-    layers: list[tuple[PackedMatrix, Digits]] = [
-        (matrix, 1 if depth == 1 else 2) for matrix in make().values() for depth in depths
-    ]
+    layers = _classes(make().values(), depths)
     with progress("tuning", len(layers)) as meter:
         tuned = _tuned(layers, counts, machine, path, meter.advance)
     _show(tuned, path, json)
@@ -72,31 +70,42 @@ def tune_kernels(
         raise typer.Exit(1)
 
 
+def _classes(
+    matrices: "Iterable[PackedMatrix]", depths: Sequence[int]
+) -> "dict[LayerClass, PathLayer]":
+    """One layer of every class; those of one class would only be measured again."""
+    from gpu.interpret import as_is
+    from gpu.machine import gpu_device
+    from gpu.paths import PathLayer
+
+    device = gpu_device()
+    layers = [
+        PathLayer(matrix, 1 if depth == 1 else 2, device, as_is)
+        for matrix in matrices
+        for depth in depths
+    ]
+    first: dict[LayerClass, PathLayer] = {}
+    for paths in layers:
+        first.setdefault(paths.layer, paths)
+    return first
+
+
 def _tuned(
-    layers: Sequence["tuple[PackedMatrix, Digits]"],
+    layers: "Mapping[LayerClass, PathLayer]",
     columns: Sequence[int],
     machine: "Machine",
     path: Path,
     on_progress: "OnProgress",
 ) -> "Tuned":
     from gpu import timing
-    from gpu.interpret import as_is
-    from gpu.machine import gpu_device
-    from gpu.paths import PathLayer
     from gpu.tune import tune
     from gpu.workload import LayerWorkload
 
-    device = gpu_device()
-    paths: dict[LayerClass, PathLayer] = {}
-    for matrix, digits in layers:
-        one = PathLayer(matrix, digits, device, as_is)
-        paths.setdefault(one.layer, one)
-
     def make(layer: "LayerClass", count: int) -> LayerWorkload:
-        return LayerWorkload(paths[layer], count // layer.digits)
+        return LayerWorkload(layers[layer], count // layer.digits)
 
     return tune(
-        list(paths), columns, machine, make, timing.gpu_timer(), path, on_progress=on_progress
+        list(layers), columns, machine, make, timing.gpu_timer(), path, on_progress=on_progress
     )
 
 

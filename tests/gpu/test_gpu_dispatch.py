@@ -174,18 +174,22 @@ def test_a_table_comes_back_as_it_was_written(tmp_path):
     assert path.name == "nvidia-h100-80gb-hbm3-9.0.json"
     write_table(path, own)
     assert read_table(path) == own
+    assert max(map(len, path.read_text().splitlines())) < 100  # for people, too
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_table(H100, tmp_path) == own
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_other_gpus_and_no_gpu_get_the_estimates(tmp_path):
+def test_other_gpus_and_no_gpu_get_the_estimates(tmp_path, monkeypatch):
     write_table(table_path(tmp_path, H100), table(entry(layer(), (8, "dense"))))
     other = H100.model_copy(update={"gpu": "NVIDIA A100-SXM4-80GB", "capability": "8.0"})
     assert load_table(other, tmp_path) is default_table()
     assert load_table(None, tmp_path) is default_table()
-    assert load_table(H100, tmp_path / "nothing") is default_table()
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path / "nothing"))
+    assert load_table(H100) is default_table()
+    with pytest.raises(LiftError, match=r"nothing does not exist; .* makes tables"):
+        load_table(H100, tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("changed", ["triton", "torch", "driver"])

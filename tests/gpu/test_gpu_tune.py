@@ -8,10 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algo.errors import LiftError
+from algo.shipped import load_code
 from gpu.dispatch import load_table, plan
+from gpu.interpret import interpreter
+from gpu.paths import PathLayer
+from gpu.random_layer import random_matrix
 from gpu.timing import copy_bandwidth, measure
 from gpu.tune import COLUMNS, MARGIN, best, exactly_equal, partial_path, tune
 from gpu.tuning_table import PATHS, Choice, LayerClass, Machine, Timed, read_table, table_path
+from gpu.workload import LayerWorkload
 
 MACHINE = Machine(gpu="Made up", capability="1.0", driver="1", torch="2", triton="3")
 SMALL, LARGE = (LayerClass(rows=n, inner=n, bits=2.0) for n in (16, 4096))
@@ -240,6 +245,30 @@ def test_equality_is_exact():
         assert not exactly_equal(a, b)
     nan = torch.tensor([float("nan")])
     assert not exactly_equal(nan, nan)
+
+
+def test_the_kernels_themselves_are_tuned_under_the_interpreter(tmp_path):
+    matrix = random_matrix((17, 40), load_code("LQ-12/5+9"), "out")
+    with interpreter(checked=False) as run_kernel:
+        paths = PathLayer(matrix, 1, torch.device("cpu"), run_kernel)
+        launched = []
+
+        def timer(call):
+            call()
+            launched.append(call)
+            return Timed(median=100.0 - len(launched), p20=1.0, p80=100.0)
+
+        tuned = tune(
+            [paths.layer], [2], MACHINE, lambda layer, count: LayerWorkload(paths, count),
+            timer, tmp_path / "t.json",
+        )  # fmt: skip
+        work = LayerWorkload(paths, 2)
+        assert tuned.dropped == ()
+        assert len(launched) == len(work.candidates)
+        # the last was the fastest, and none within two percent of it is simpler
+        taken = plan(paths.layer, tuned.table).choose(2)
+        assert taken in work.candidates[-2:]
+        assert torch.equal(work.run(taken), work.expected())
 
 
 # ---- timing

@@ -16,7 +16,7 @@ from algo.shipped import load_code
 from gpu.dispatch import default_table, load_table, plan
 from gpu.exact_layer import decoded_weights
 from gpu.random_layer import random_matrix
-from gpu.tuning_table import read_table, table_path
+from gpu.tuning_table import read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
 from liftquant.cli import run
 from liftquant.gpu_bench import DENSE, OURS, LayerBench, Result, check_layers, described
@@ -280,6 +280,19 @@ def test_a_wrong_integer_is_status_1_and_says_which(capsys, monkeypatch, tmp_pat
     assert "ours by batch: 1: fused, 8: fused" in out  # what is right is timed all the same
 
 
+def test_many_problems_are_told_in_few_lines(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch, Wrong)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    batches = ",".join(map(str, range(1, 24)))
+    shapes = ("--shapes", "33x40,17x40", "--bits", "2.4", "--batch", batches)
+    fake_gpu.install(monkeypatch, "gemlite")
+    status, _, err = answer(capsys, "bench", "gpu", *shapes)
+    assert status == 1
+    assert err.count("INEXACT") == 20
+    assert "and 28 more; --json has them all" in err  # two layers, 23 batches and the identity
+    assert "no group of 128, 64 or 32 divides 40 columns (2 layers)" in err.replace("\n", " ")
+
+
 def test_a_checkpoints_layers(capsys, monkeypatch, tmp_path, tiny_llama):
     fake_gpu.pretend(monkeypatch)
     monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
@@ -295,6 +308,42 @@ def test_a_checkpoints_layers(capsys, monkeypatch, tmp_path, tiny_llama):
         (48, 48), (24, 48), (80, 48), (48, 80),
     }  # fmt: skip
     assert all(name.startswith("model.layers.0.") for name in layers)
+
+
+INTERPRETED = (
+    "bench", "gpu", "--interpret", "--shapes", "17x40", "--bits", "2.4", "--batch", "1",
+)  # fmt: skip
+
+
+def test_exactness_without_a_gpu(capsys):
+    """The kernels themselves, under the interpreter."""
+    status, out, err = answer(capsys, *INTERPRETED, "--json")
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["environment"]["gpu"] is None
+    assert result["rows"] == result["preparations"] == []
+    paths = {check["choice"].split()[0] for check in result["checks"]}
+    assert paths == {"fused", "bitmm", "decode-dot", "dense", "digits"}
+    assert {check["batch"] for check in result["checks"]} == {0, 1}
+    assert not [check for check in result["checks"] if check["problem"]]
+
+
+def test_a_broken_kernel_is_found_without_a_gpu(capsys, monkeypatch):
+    from gpu import fused
+
+    launch = fused.launch
+
+    def rounded_otherwise(*arguments):
+        y = launch(*arguments)
+        return torch.nextafter(y, torch.zeros_like(y))
+
+    monkeypatch.setattr("gpu.fused.launch", rounded_otherwise)
+    status, out, err = answer(capsys, *INTERPRETED)
+    assert status == 1
+    assert "no times" in out
+    found = [line for line in err.splitlines() if line.startswith("INEXACT")]
+    assert found
+    assert all("fused" in line for line in found)
 
 
 @pytest.mark.parametrize("command", [("bench", "gpu"), ("kernels", "tune")])
@@ -342,6 +391,28 @@ def test_a_corrupt_table_is_refused(capsys, monkeypatch, tmp_path):
     status, _, err = answer(capsys, "bench", "gpu", *SMALL, "--tuning", tmp_path)
     assert status == 2
     assert "made-up-9000-9.9.json is no tuning table" in err.replace("\n", "")
+
+
+def test_a_table_of_another_version_is_used_and_told(capsys, monkeypatch, tmp_path):
+    fake_gpu.pretend(monkeypatch)
+    old = fake_gpu.MACHINE.model_copy(update={"triton": "3.8.0"})
+    table = default_table()
+    timed = (
+        table.entries[0]
+        .steps[0]
+        .model_copy(update={"choice": DOT, "microseconds": fake_gpu.timer(lambda: None)})
+    )
+    entry = table.entries[0].model_copy(update={"steps": (timed,)})
+    own = table.model_copy(update={"kind": "measured", "machine": old, "entries": (entry,)})
+    write_table(table_path(tmp_path, fake_gpu.MACHINE), own)
+    status, out, err = answer(
+        capsys, "bench", "gpu", *SMALL, "--tuning", tmp_path, "--against", "none"
+    )
+    assert status == 0
+    assert "ours by batch: 1: decode-dot, 8: decode-dot" in out
+    assert "choices are measured" in out
+    assert "warning: " in err
+    assert "was measured with triton 3.8.0, now 3.9.0" in err
 
 
 def test_options():
