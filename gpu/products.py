@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
 from gpu.planes import Digits
 from gpu.stack import Stack
@@ -96,18 +95,16 @@ def decoded_product(
     Raises:
         LiftError: the choice is another path.
     """
-    from gpu import decode_dot, dense
+    from gpu.decode_dot import launch_digits
+    from gpu.dense import dense_digits
 
-    by_path = {"decode-dot": decode_dot.launch_digits, "dense": dense.launch_digits}
-    if choice.path not in by_path:
+    if choice.path == "decode-dot":
+        outputs = [launch_digits(run, layer, digits, dtype) for layer in layers]
+    elif choice.path == "dense":
+        outputs = [dense_digits(layer, digits, dtype) for layer in layers]
+    else:
         raise LiftError(
             f"{choice} does not take decoded weights, which codes with parities need; measure the "
             "tuning table again with `liftquant kernels tune`"
         )
-    outputs = [by_path[choice.path](run, layer, digits, dtype) for layer in layers]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-
-
-def digits_per_token(stack: Stack | None, digits: DigitCount) -> int:
-    """Columns of a token: of the lifted integers where there is a stack on axis ``in``."""
-    return digits if stack is None else stack.bounds.per_token
