@@ -63,8 +63,8 @@ class StackedLinear(nn.Module):
         self.in_features = matrices[0].shape[1]
         if whitening.size != self.in_features:
             raise LiftError(
-                f"a whitening of {whitening.size} inputs for layers of {self.in_features}; give the "
-                "one the layers were quantised in"
+                f"a whitening of {whitening.size} inputs for layers of {self.in_features}; give "
+                "the one the layers were quantised in"
             )
         self._table = table
         self._rates = [m.code.rate for m in matrices]
@@ -117,11 +117,9 @@ class StackedLinear(nn.Module):
 
             with torch.cuda.device(x.device):
                 out = self.by_kernels(as_is, flat)
-        return out.reshape(*x.shape[:-1], -1)
+        return out.reshape(*x.shape[:-1], sum(self.out_features))
 
-    def by_kernels(
-        self, run: "Run", x: torch.Tensor, choice: Choice | None = None
-    ) -> torch.Tensor:
+    def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, all outputs)`` by kernels, whatever the device.
 
         Args:
@@ -141,8 +139,8 @@ class StackedLinear(nn.Module):
         whitening, lift = self._part("whitening"), self._part("lift")
         blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
         if stack is not None and choice.path in ("fused", "bitmm"):
-            own = choice.tile is None
-            tile = default_tile(x.device, columns) if own else named_tile(choice.tile)
+            name = choice.tile
+            tile = default_tile(x.device, columns) if name is None else named_tile(name)
             ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
             return self._one_bit(stack)(run, ready, choice, tile, x.dtype)
         ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)
@@ -214,7 +212,7 @@ class StackedLinear(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "StackedLinear":
         self._made = {}  # tables for launches are on the device that is left
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _part(self, name: str) -> Any:

@@ -16,7 +16,7 @@ from gpu.weights import PackedWeights
 
 def plain_digits(digits: Digits, inner: int) -> torch.Tensor:
     """int8 ``(tokens, per_token, inner)``: the digits out of their planes, padding dropped."""
-    flat = digits.planes.permute(1, 2, 0).reshape(digits.planes.shape[1], -1)
+    flat = digits.planes.permute(1, 2, 0).flatten(1)
     tokens = len(digits.step)
     return flat[: tokens * digits.per_token, :inner].reshape(tokens, digits.per_token, inner)
 

@@ -20,11 +20,12 @@ from algo.whitening import ordered_transform
 from gpu.planes import Digits, laid_out, planes_shape
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.bitmm import Tile
+    from gpu.tiles import Tile
     from gpu.interpret import Run
     from gpu.lift import LiftTables
     from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
+
 
 class Blocks(NamedTuple):
     """Shapes of programs: of the whitening, and bytes of a token's rows in the last launch."""
@@ -88,7 +89,7 @@ def prepare(
 
 def large_blocks(tokens: int, n: int) -> Blocks:
     """Few programs of many elements, for the interpreter, which takes its time per program."""
-    from gpu.whiten import Block, FEW
+    from gpu.whiten import FEW
 
     rows = min(1024, 1 << (tokens * n - 1).bit_length())
     return Blocks(FEW._replace(parts=4, rows=rows), min(1024, 1 << (n - 1).bit_length()))

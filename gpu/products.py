@@ -73,7 +73,9 @@ class OneBitProduct:
             )  # fmt: skip
         else:
             sums = stack.words.new_empty((len(stack.words), 0))
-        return project.launch(run, stack, self._tables[after.outputs], sums, digits.step, dtype, after)
+        return project.launch(
+            run, stack, self._tables[after.outputs], sums, digits.step, dtype, after
+        )
 
 
 def decoded_product(

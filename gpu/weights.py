@@ -7,6 +7,7 @@ import torch
 from algo.errors import LiftError
 from algo.matrix import Axis, PackedMatrix
 from algo.packing import extend_words
+from gpu.stack import ABSENT
 from gpu.tables import CodeTables, check_decode, code_tables
 
 # Of a weight's low digit at most 64 is multiplied by a digit of at most 128 in magnitude, so this
@@ -23,7 +24,7 @@ class PackedWeights(NamedTuple):
         rows, columns: shape of the matrix, outputs and inputs.
         axis: whether streams are rows (``in``) or columns (``out``).
         scales: float32 ``(rows,)``, row scales times ``2**-exponent``.
-        bias: float32 ``(rows,)``.
+        bias: float32 ``(rows,)``; `gpu.stack.ABSENT` where there is none.
     """
 
     words: torch.Tensor
@@ -54,7 +55,7 @@ def packed_weights(
 
     Args:
         matrix: a layer's weights, of any code.
-        bias: ``(rows,)``; zeros by default.
+        bias: ``(rows,)``; none by default.
         device: where to.
 
     Raises:
@@ -79,7 +80,7 @@ def packed_weights(
         columns,
         matrix.axis,
         scales.to(device),
-        (torch.zeros(rows) if bias is None else bias.detach().float()).to(device),
+        (torch.full((rows,), ABSENT) if bias is None else bias.detach().float()).to(device),
     )
     check_decode(
         weights.words, tables, matrix.groups, torch.int8, weights.stream_weights, matrix.axis

@@ -1,4 +1,4 @@
-"""The whole layer: module on the CPU and every path of kernels, against algo's layer, bit for bit."""
+"""The whole layer, on the CPU and by every path of kernels, against algo's, bit for bit."""
 
 import copy
 

@@ -23,7 +23,9 @@ SEED = 29
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    geometry=st.sampled_from([(2, 1, 10, 0), (12, 5, 9, 0), (24, 10, 0, 0), (3, 1, 9, 0), (1, 1, 15, 0)]),
+    geometry=st.sampled_from(
+        [(2, 1, 10, 0), (12, 5, 9, 0), (24, 10, 0, 0), (3, 1, 9, 0), (1, 1, 15, 0)]
+    ),
     extra=st.integers(0, 40),
     padding=st.integers(0, 4),
 )
