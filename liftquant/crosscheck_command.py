@@ -24,7 +24,7 @@ def report(folder: Path, checks: "list[LayerCheck]", settings: "Settings") -> di
 
 
 _WIDE = 120  # columns of a terminal that the whole table needs
-_MORE_COLUMNS = ("bits/weight", "words", "cycles")
+_MORE_COLUMNS = ("bits/weight", "cycles")
 
 
 def check_table(checks: "list[LayerCheck]") -> Table:
@@ -32,7 +32,7 @@ def check_table(checks: "list[LayerCheck]") -> Table:
     table = Table(title="reference = RTL = kernel, integer by integer", title_justify="left")
     wide = out.width >= _WIDE
     for heading in ("layer", "shape", *_MORE_COLUMNS * wide, "weights", "RTL wrong",
-                    "kernel wrong", "first mismatch"):  # fmt: skip
+                    "kernel wrong", "outputs wrong", "first mismatch"):  # fmt: skip
         text = heading in ("layer", "first mismatch")
         # only names may wrap, never numbers
         table.add_column(
@@ -47,10 +47,11 @@ def check_table(checks: "list[LayerCheck]") -> Table:
             )
         if check.failure:
             first += f"; {check.failure}"
-        more = (f"{check.bits_per_weight:.3f}", f"{check.words:,}", f"{check.cycles:,}")
+        more = (f"{check.bits_per_weight:.3f}", f"{check.cycles:,}")
         table.add_row(
             check.layer, f"{check.shape[0]}x{check.shape[1]}", *more * wide, f"{check.weights:,}",
-            f"{check.mismatches['rtl']:,}", f"{check.mismatches['kernel']:,}", first,
+            f"{check.mismatches['rtl']:,}", f"{check.mismatches['kernel']:,}",
+            f"{check.mismatches['layer']:,}", first,
         )  # fmt: skip
     return table
 
@@ -95,8 +96,9 @@ def crosscheck(
     """Prove that reference, RTL and GPU kernel decode a checkpoint alike.
 
     The packed words of the checkpoint go through the integer reference, the hardware decoder
-    (exported to Verilog and simulated) and the Triton kernel (under Triton's interpreter). Exit
-    status 0: every integer is equal; 1: some are not; 2: it could not be checked.
+    (exported to Verilog and simulated) and the Triton kernel (under Triton's interpreter). Then
+    the kernels whiten, quantise and multiply a few tokens by each layer, and every bit of the
+    outputs is compared. Exit status 0: all are equal; 1: some are not; 2: it could not be checked.
 
     With --all the RTL alone is compared, on every weight there is, at the rate of a compiled
     program; layers that passed are recorded in --workdir and skipped when the command is repeated.
@@ -142,8 +144,12 @@ def crosscheck(
             if check.waves:
                 out.print(f"waveforms of {check.layer}: {check.waves}", soft_wrap=True)
         total = sum(check.weights for check in checks)
+        outputs = sum(check.outputs for check in checks)
         out.print(
-            f"{total:,} integers equal in all three." if result["passed"] else "NOT equal.",
+            f"{total:,} integers equal in all three, and {outputs:,} outputs of the layers by the "
+            "kernels' integer product."
+            if result["passed"]
+            else "NOT equal.",
             style="green" if result["passed"] else "red",
         )
     if not result["passed"]:

@@ -1,7 +1,8 @@
 """Decode a checkpoint's own packed words three ways and compare every integer.
 
 The reference (`algo.decode`) is the oracle. The hardware decoder is exported to Verilog and
-simulated; the Triton decode kernel runs under Triton's interpreter. Equal means ``==``.
+simulated; the Triton decode kernel runs under Triton's interpreter. Equal means ``==``. The whole
+integer layer, by the kernels, is compared with `algo.layer` on a few tokens, bit for bit.
 """
 
 import re
@@ -19,17 +20,21 @@ from algo.checkpoint import Checkpoint
 from algo.decode import Accs, decode_words
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
+from algo.whitening import Whitening, no_whitening
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first weight that an implementation decodes otherwise than the reference."""
+    """The first weight that an implementation decodes otherwise than the reference.
+
+    Of the implementation ``layer`` it is an output: its token and row.
+    """
 
     implementation: str
     row: int
     column: int
-    expected: int
-    got: int
+    expected: float
+    got: float
 
 
 @dataclass(frozen=True)
@@ -39,9 +44,10 @@ class LayerCheck:
     Attributes:
         words: uint32 words decoded.
         weights: integers compared, padding at the ends of streams included.
+        outputs: outputs of the whole layer compared, of some tokens by the kernels' paths.
         cycles: clock cycles of the simulated decoder, stalls included.
-        mismatches: differing weights by implementation.
-        first_mismatch: the first of them, hardware before kernel.
+        mismatches: differing weights by implementation, and outputs of the ``layer``.
+        first_mismatch: the first of them, hardware before kernel before layer.
         failure: how the simulated decoder broke its protocol, where it did.
         waves: path of the waveform file, where one was asked for.
     """
@@ -53,6 +59,7 @@ class LayerCheck:
     bits_per_weight: float
     words: int
     weights: int
+    outputs: int
     cycles: int
     mismatches: dict[str, int]
     first_mismatch: Difference | None
@@ -111,8 +118,27 @@ def _run_kernel(matrix: PackedMatrix, expected: Accs) -> tuple[int, Difference |
     return int(wrong.sum()), first
 
 
-def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Path) -> LayerCheck:
-    """Decode one layer three ways. `workdir` keeps Verilog, builds and logs."""
+def _run_layer(matrix: PackedMatrix, whitening: Whitening) -> tuple[int, int, Difference | None]:
+    """Outputs compared, how many are wrong, and the first of these."""
+    from liftquant.layer_product import layer_outputs
+
+    expected, got = outputs = layer_outputs(matrix, whitening)
+    wrong = outputs.wrong
+    if not bool(wrong.any()):
+        return wrong.numel(), 0, None
+    token, row = wrong.nonzero()[0].tolist()
+    first = Difference("layer", token, row, expected[token, row].item(), got[token, row].item())
+    return wrong.numel(), int(wrong.sum()), first
+
+
+def check_layer(
+    name: str,
+    matrix: PackedMatrix,
+    settings: Settings,
+    workdir: Path,
+    whitening: Whitening | None = None,
+) -> LayerCheck:
+    """Decode one layer three ways, and run it by the kernels. `workdir` keeps what is built."""
     from sim.verify import simulate_decoder
 
     expected = decode_words(matrix.words, matrix.groups, matrix.code)
@@ -122,7 +148,11 @@ def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Pa
         settings.stalls, settings.waves, workdir, expected, _file_name(name),
         settings.architecture,
     )  # fmt: skip
+    outputs, outputs_wrong, first_output = _run_layer(
+        matrix, whitening or no_whitening(matrix.shape[1])
+    )
     kernel_wrong, first = _run_kernel(matrix, expected)
+    first = first or first_output
     if (bad := result.first_mismatch) is not None:
         weight = (bad.beat * lanes + bad.lane) * matrix.code.group + bad.weight
         row, column = place(matrix, bad.stream, weight)
@@ -135,8 +165,9 @@ def check_layer(name: str, matrix: PackedMatrix, settings: Settings, workdir: Pa
         bits_per_weight=matrix.bits_per_weight,
         words=matrix.words.size,
         weights=expected.size,
+        outputs=outputs,
         cycles=result.cycles,
-        mismatches={"rtl": result.mismatches, "kernel": kernel_wrong},
+        mismatches={"rtl": result.mismatches, "kernel": kernel_wrong, "layer": outputs_wrong},
         first_mismatch=first,
         failure=result.failure,
         waves=result.waves,
@@ -172,6 +203,7 @@ def crosscheck(
     if len(set(names)) != len(names):
         raise LiftError("a layer is named twice; name each once")
     matrices = {name: checkpoint.matrix(name) for name in names}
+    whitenings = checkpoint.whitenings()
     sizes = {name: m.shape[0] * m.shape[1] for name, m in matrices.items()}
     if on_start:
         on_start(sum(sizes.values()))
@@ -186,7 +218,9 @@ def crosscheck(
 
         def run_build(index: int, members: list[str]) -> None:
             for name in members:
-                checks[name] = check_layer(name, matrices[name], settings, workdir / f"{index}")
+                checks[name] = check_layer(
+                    name, matrices[name], settings, workdir / f"{index}", whitenings[name]
+                )
                 if on_progress:
                     with reporting:
                         on_progress(sizes[name], name)

@@ -1,6 +1,7 @@
 """Crosscheck must find what is wrong: each implementation is broken in turn."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import algo.decode
 import gpu.interpret
+import gpu.linear
 import hw.decoder
 from algo.calibrated import Calibration
 from algo.checkpoint import Checkpoint
@@ -82,7 +84,7 @@ def test_wrong_hardware_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     check = check_layer("layer", matrix, AMARANTH, tmp_path)
     assert not check.passed
     # one weight in five has the wrong tap, so all of them are off by 2
-    assert check.mismatches == {"rtl": 40 * matrix.groups, "kernel": 0}
+    assert check.mismatches == {"rtl": 40 * matrix.groups, "kernel": 0, "layer": 0}
     expected = int(matrix.accumulators()[0, 0])
     first = check.first_mismatch
     assert first is not None
@@ -102,8 +104,33 @@ def test_wrong_kernel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     matrix = gaussian_matrix(load_code("LQ-24/10"), "in")
     check = check_layer("layer", matrix, AMARANTH, tmp_path)
     expected = int(matrix.accumulators()[7, 11])
-    assert check.mismatches == {"rtl": 0, "kernel": 1}
+    assert check.mismatches == {"rtl": 0, "kernel": 1, "layer": 0}
     assert check.first_mismatch == Difference("kernel", 7, 11, expected, expected + 1)
+
+
+@pytest.mark.parametrize("name", ["LQ-12/5+9", "LQ-12/5+9^12"])
+def test_a_wrong_product_is_found(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = gaussian_matrix(load_code(name), "out")
+    right = gpu.linear.StackedLinear.by_kernels
+
+    def one_output_wrong(self: gpu.linear.StackedLinear, *rest: Any) -> torch.Tensor:
+        product = right(self, *rest)
+        product[2, 5] += 1
+        return product
+
+    monkeypatch.setattr(gpu.linear.StackedLinear, "by_kernels", one_output_wrong)
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    paths = 1 if matrix.code.parities else 2
+    assert (check.outputs, check.mismatches) == (
+        paths * 3 * 30, {"rtl": 0, "kernel": 0, "layer": paths}
+    )  # fmt: skip
+    first = check.first_mismatch
+    assert first is not None
+    assert (first.implementation, first.row, first.column) == ("layer", 2, 5)
+    assert first.got == pytest.approx(first.expected + 1)
+    assert not check.passed
 
 
 def test_wrong_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +140,7 @@ def test_wrong_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     check = check_layer("layer", matrix, AMARANTH, tmp_path)
     assert check.mismatches["rtl"] > 0
     assert check.mismatches["rtl"] == check.mismatches["kernel"]
+    assert check.mismatches["layer"] > check.outputs / 2  # not those of a scale of zero
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +164,7 @@ def test_mismatch_is_exit_status_1_and_shown(
     out = capsys.readouterr().out
     assert status == 1
     assert "NOT equal" in out
-    assert "rtl (0, 0): expected" in out
+    assert "rtl (0, 0)" in out
 
 
 def test_layers_can_be_chosen_and_progress_covers_them(checkpoint: Path) -> None:
