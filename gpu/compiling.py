@@ -8,6 +8,7 @@ import struct
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from gpu.control_flow import Code, parse_amdgcn, parse_sass
 from gpu.gpus import gpu_for
 from gpu.job import KernelJob
 from gpu.machine_code import Steady
+from gpu.tensor_layout import repetition
 
 # target: Triton's backend, its name for the architecture, threads per warp
 TARGETS: dict[str, tuple[str, int | str, int]] = {
@@ -109,6 +111,7 @@ class Compiled(NamedTuple):
         costs: registers and spills.
         shared_bytes: shared memory asked for at launch, so not a figure of the binary itself.
         warps: warps per program.
+        repeated: how often warps repeat each other's tensor instructions.
     """
 
     binary: bytes
@@ -116,6 +119,7 @@ class Compiled(NamedTuple):
     costs: Costs
     shared_bytes: int
     warps: int
+    repeated: Fraction = Fraction(1)
 
 
 def compile_one(job: KernelJob, target: str) -> KernelReport:
@@ -137,18 +141,20 @@ def compile_one(job: KernelJob, target: str) -> KernelReport:
         shared_bytes=compiled.shared_bytes,
         code_bytes=text_bytes(compiled.binary),
         warps=compiled.warps,
-        **_loop_figures(job, target, steady, compiled.warps),
+        **_loop_figures(job, target, steady, compiled),
     )
 
 
-def _loop_figures(job: KernelJob, target: str, steady: Steady, warps: int) -> dict[str, Any]:
-    work, warp_lanes = job.work, TARGETS[target][2]
+def _loop_figures(
+    job: KernelJob, target: str, steady: Steady, compiled: Compiled
+) -> dict[str, Any]:
+    work, warps, warp_lanes = job.work, compiled.warps, TARGETS[target][2]
     counts = machine_code.count(steady, work.nested_trips or 1 if work else 1)
     done, per_unit, share = None, None, None
     # loops inside that turn nobody knows how often leave nothing to divide
     if work is not None and (not steady.nested or work.nested_trips):
         try:
-            done = machine_code.trip(steady, work, warps, warp_lanes)
+            done = machine_code.trip(steady, work, warps, warp_lanes, compiled.repeated)
         except LiftError as error:
             raise LiftError(f"{job.kernel} ({job.code}) for {target}: {error}") from None
         per_unit = machine_code.lane_instructions(counts, done, warps, warp_lanes)
@@ -216,7 +222,8 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
             binary, assembly = compiled.asm["hsaco"], compiled.asm["amdgcn"]
             costs = _amd_costs(assembly)
         metadata = compiled.metadata
-        return Compiled(binary, assembly, costs, metadata.shared, metadata.num_warps)
+        repeated = repetition(compiled.asm["ttgir"])
+        return Compiled(binary, assembly, costs, metadata.shared, metadata.num_warps, repeated)
 
 
 def versions() -> dict[str, str]:

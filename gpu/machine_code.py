@@ -138,7 +138,13 @@ def count(steady: Steady, nested_trips: int = 1) -> Counts:
     return Counts(classes, tuple(sorted(unknown)), totals.total() - beside)
 
 
-def trip(steady: Steady, work: Work, warps: int, warp_lanes: int) -> Trip:
+def trip(
+    steady: Steady,
+    work: Work,
+    warps: int,
+    warp_lanes: int,
+    repeated: Fraction = Fraction(1),
+) -> Trip:
     """How much one trip of the machine's loop gets through.
 
     Args:
@@ -146,6 +152,7 @@ def trip(steady: Steady, work: Work, warps: int, warp_lanes: int) -> Trip:
         work: what the job says of a trip in the source.
         warps: warps of the program.
         warp_lanes: threads in each.
+        repeated: how often warps repeat tensor instructions (`gpu.tensor_layout.repetition`).
 
     Raises:
         LiftError: the machine code contradicts `work`.
@@ -155,7 +162,9 @@ def trip(steady: Steady, work: Work, warps: int, warp_lanes: int) -> Trip:
         shares = [opcodes.multiply_accumulates(i.opcode) for i in every if _is_tensor(i)]
         if shares and None not in shares:
             total = sum(share for share in shares if share) * warps
-            return Trip(_whole(Fraction(total, work.columns), work, "multiplies"), "tensor")
+            return Trip(
+                _whole(Fraction(total, work.columns) / repeated, work, "multiplies"), "tensor"
+            )
     lanes = warps * warp_lanes
     if work.stored_bytes:
         stored = sum(opcodes.stored_bytes(i.opcode) for i in every) * lanes

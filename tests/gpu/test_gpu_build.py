@@ -62,6 +62,18 @@ def test_a_wrong_word_on_the_work_is_found_in_the_machine_code():
         compiling.compile_one(dataclasses.replace(job, work=double), "sm_90")
 
 
+def test_warps_that_repeat_each_other_do_not_count_twice():
+    """A tile of 64 x 32 holds two instructions of 32 x 32: two of four warps repeat the others."""
+    job = next(job for job in bitmm.jobs() if job.constants["COLUMNS"] == 32)
+    constants = {**job.constants, "ROWS": 64, "INNER": 32}
+    options = {"num_warps": 4, "num_stages": 2}
+    work = dataclasses.replace(job.work, per_trip=8 * 64 * 32, columns=32)
+    wide = dataclasses.replace(job, constants=constants, options=options, work=work)
+    compiled = compiling.machine_code_of(wide, "gfx942")
+    assert compiled.repeated == 2
+    assert compiling.compile_one(wide, "gfx942").units == 8 * 64 * 32
+
+
 def test_unrolling_does_not_change_the_units_of_a_weight():
     """The same kernel with twice the bytes of K per step does twice the work per trip."""
     job = bitmm.jobs()[0]

@@ -1,5 +1,7 @@
 """Loops, classes and units read out of machine code: small texts written by hand."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -447,6 +449,13 @@ def test_units_of_a_trip(work, units, seen_in):
     assert done == (units, seen_in)
     per_unit = machine_code.lane_instructions(machine_code.count(found), done, 4, 32)
     assert per_unit == 5 * 128 / units
+
+
+def test_what_warps_repeat_is_done_once():
+    found, work = steady(*LOOP), Work("bit", 1024, columns=16)
+    assert machine_code.trip(found, work, 4, 32, Fraction(2)) == (1024, "tensor")
+    with pytest.raises(LiftError, match=r"0\.5 trips"):
+        machine_code.trip(found, work, 4, 32, Fraction(4))
 
 
 @pytest.mark.parametrize(
