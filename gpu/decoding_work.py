@@ -210,4 +210,4 @@ def _ends(shapes: ModelShapes, how: Decoding, head_bits: float | None = None) ->
 
 def _counted(kernels: list[Kernel]) -> list[Kernel]:
     """Equal kernels as one, with their count, in the order of their first."""
-    return [kernel._replace(count=n) for kernel, n in Counter(kernels).items()]
+    return [kernel._replace(launches=n) for kernel, n in Counter(kernels).items()]

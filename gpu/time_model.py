@@ -20,11 +20,11 @@ NOTE = "estimate, nothing was run on a GPU"
 
 
 class Kernel(NamedTuple):
-    """`count` launches per step that do the same.
+    """One kernel, and how often a decoding step launches it.
 
     Attributes:
         name: what it does.
-        count: launches per decoding step.
+        launches: per decoding step, all doing the same.
         memory_bytes: read and written, per launch, each byte once.
         lanes: lane-instructions of its steady loop, per launch.
         int8_macs: int8 multiply-accumulates of tensor instructions, padding included, per launch.
@@ -32,7 +32,7 @@ class Kernel(NamedTuple):
     """
 
     name: str
-    count: int
+    launches: int
     memory_bytes: float
     lanes: float = 0.0
     int8_macs: float = 0.0
@@ -123,10 +123,10 @@ def step_time(kernels: Iterable[Kernel], gpu: Gpu, assumed: Assumptions) -> Step
     launches, moved = 0, 0.0
     for kernel in kernels:
         time = kernel_time(kernel, gpu, assumed)
-        by_cause[time.bound] += kernel.count * (time.seconds - time.fixed)
-        by_cause["fixed"] += kernel.count * time.fixed
-        launches += kernel.count
-        moved += kernel.count * kernel.memory_bytes
+        by_cause[time.bound] += kernel.launches * (time.seconds - time.fixed)
+        by_cause["fixed"] += kernel.launches * time.fixed
+        launches += kernel.launches
+        moved += kernel.launches * kernel.memory_bytes
     on_gpu = sum(by_cause.values())
     by_cause["host"] = max(0.0, launches * assumed.submit_seconds - on_gpu)
     return StepTime(on_gpu + by_cause["host"], by_cause, launches, moved)

@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from liftquant.console import out, print_json, progress
+from liftquant.estimate_command import estimate
 
 kernels = typer.Typer(help="Compile the GPU kernels offline.", no_args_is_help=True)
 
@@ -51,3 +52,6 @@ def build_kernels(
             f"{r.code_bytes:,}",
         )  # fmt: skip
     out.print(table)
+
+
+kernels.command("estimate")(estimate)

@@ -1,0 +1,139 @@
+"""The kernels of a decoding step against counts by hand."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from algo.errors import LiftError
+from algo.matrix import AXES, Axis
+from algo.shapes import read_shapes
+from gpu.decoding_work import Decoding, ProductCost, bit_matrix, dense_kernels, our_kernels
+from gpu.gpus import Gpu
+from gpu.llama_models import MODELS, llama_shapes
+from gpu.speed import plain_code
+from gpu.time_model import Assumptions, Kernel, step_time
+from tests.conftest import ROOT, random_code
+
+COST = ProductCost(columns=16, lanes_per_bit=0.5, macs_per_bit=16.0)
+GPU = Gpu("round", "sm_0", 10, 1.0, 100, 1.0, 1, 1e9, 1e9, "made up")
+SMALL = llama_shapes(MODELS["llama-3-8b"])
+# rows and columns of the stacks that share an input: q/k/v, o, gate/up, down
+STACKS = ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336))
+
+
+def ours(bits: float, how: Decoding, cost: ProductCost = COST) -> list[Kernel]:
+    return our_kernels(SMALL, dict.fromkeys(SMALL.linears, plain_code(bits)), how, cost)
+
+
+def total(kernels: list[Kernel], name: str, what: str) -> float:
+    return sum(k.launches * getattr(k, what) for k in kernels if k.name == name)
+
+
+@pytest.mark.parametrize("name", ["llama-3-70b", "llama-2-70b"])
+def test_models_known_by_name_are_what_transformers_makes(name: str) -> None:
+    read = read_shapes(str(ROOT / "tests" / "configs" / f"{name}.json"), torch.bfloat16)
+    known = llama_shapes(MODELS[name])
+    assert replace(known, dtypes_from=read.dtypes_from) == read
+    assert list(known.linears) == list(read.linears)
+
+
+def test_weights_of_llama_3_8b_by_hand() -> None:
+    block = sum(rows * columns for rows, columns in STACKS)
+    assert block == 2 * 4096**2 + 2 * 1024 * 4096 + 3 * 14336 * 4096 == 218_103_808
+    assert SMALL.weights == 32 * block == 6_979_321_856
+
+
+@pytest.mark.parametrize("bits", [2.0, 2.4, 3.0])
+def test_bits_read_are_those_of_the_weights(bits: float) -> None:
+    how = Decoding(context=1)
+    products = [k for k in ours(bits, how) if k.name == "product"]
+    read = sum(k.launches * k.lanes for k in products) / COST.lanes_per_bit
+    # rows that are no multiple of the group are padded to one
+    assert bits * SMALL.weights <= read <= 1.001 * bits * SMALL.weights
+    beside = 32 * sum(16 * k + 4 * rows for rows, k in STACKS)  # planes; output and scales
+    assert total(products, "product", "memory_bytes") == read / 8 + beside
+
+
+def test_the_matrix_lies_along_the_inputs_on_both_axes() -> None:
+    code = random_code(12, 5, window=12)
+    assert bit_matrix((11, 576), code, "out") == (36, 576)  # three groups of rows
+    assert bit_matrix((11, 576), code, "in") == (11, 116 * 12)
+
+
+@pytest.mark.parametrize(("axis", "per_input"), [("out", 3), ("in", 4)])
+@pytest.mark.parametrize("fused", [True, False])
+def test_launches(axis: Axis, per_input: int, fused: bool) -> None:
+    names = Counter[str]()
+    for kernel in ours(2.4, Decoding(axis=axis, fused=fused)):
+        names[kernel.name] += kernel.launches
+    per_block = 4 * (per_input + (1 if fused else 2)) + 6
+    assert sum(names.values()) == 32 * per_block + 5
+    assert names["whitening"] == 32 * 4 * 2
+    assert names["lifting"] == (32 * 4 if axis == "in" else 0)
+    assert names["projection"] == (0 if fused else 32 * 4)
+
+
+def test_other_formats_launch_once_per_input() -> None:
+    assert sum(k.launches for k in dense_kernels(SMALL, 16, 16, Decoding())) == 32 * 10 + 5
+    rotated = dense_kernels(SMALL, 2, 16, Decoding(), rotations=2)
+    assert sum(k.launches for k in rotated) == 32 * 18 + 5
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_batch_one_is_bytes_over_bandwidth_where_all_else_is_free(axis: Axis) -> None:
+    kernels = ours(2.4, Decoding(axis=axis), ProductCost(16, 0.0, 0.0))
+    step = step_time(kernels, GPU, Assumptions(1.0, 1.0, 1.0, 0.0))
+    moved = sum(k.launches * k.memory_bytes for k in kernels)
+    assert step.seconds == pytest.approx(moved / 1e12)
+    words_and_head = 2.4 / 8 * SMALL.weights + 2 * 128256 * 4096
+    assert words_and_head < moved < 1.09 * words_and_head
+
+
+def test_dense_16_bits_move_what_the_model_holds() -> None:
+    moved = sum(k.launches * k.memory_bytes for k in dense_kernels(SMALL, 16, 16, Decoding(context=1)))
+    held = 2 * (SMALL.weights + 128256 * 4096)
+    assert held < moved < 1.002 * held
+
+
+def test_the_cache_grows_with_context_and_batch() -> None:
+    def attention(**how: int) -> float:
+        return total(ours(2.0, Decoding(**how)), "attention", "memory_bytes")
+
+    assert attention(context=1000) == 32 * 2 * 8 * 128 * 2 * 1000
+    assert attention(context=1000, batch=3) == 3 * attention(context=1000)
+    assert attention(context=1000, kv_bits=8) == attention(context=1000) / 2
+
+
+def test_columns_repeat_the_tile() -> None:
+    assert Decoding(batch=8).columns == 16
+    assert Decoding(batch=9, digits=1).columns == 9
+    assert Decoding(batch=2, axis="in").columns == 8
+    once = total(ours(2.0, Decoding(batch=8)), "product", "int8_macs")
+    assert once == 16 * 2 * SMALL.weights
+    assert total(ours(2.0, Decoding(batch=9)), "product", "int8_macs") == 2 * once
+
+
+def test_head_bits_count() -> None:
+    def head(bits: int) -> float:
+        return total(ours(2.0, Decoding(head_bits=bits)), "head", "memory_bytes")
+
+    assert head(16) - head(8) == 128256 * 4096 - 2 * 128256  # and a scale per row
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch": 0}, "batch must be from 1 to 256, not 0"),
+        ({"batch": 257}, "batch must be from 1 to 256, not 257"),
+        ({"context": 0}, "context must be at least 1"),
+        ({"axis": "up"}, "axis 'up' is none of in, out"),
+        ({"digits": 3}, "digits must be 1 or 2"),
+        ({"head_bits": 1}, "head_bits must be from 2 to 16"),
+        ({"kv_bits": 17}, "kv_bits must be from 2 to 16"),
+    ],
+)
+def test_wrong_numbers_are_refused(wrong: dict[str, int], message: str) -> None:
+    with pytest.raises(LiftError, match=message):
+        Decoding(**wrong)  # type: ignore[arg-type]
