@@ -92,7 +92,9 @@ def test_batch_one_is_bytes_over_bandwidth_where_all_else_is_free(axis: Axis) ->
 
 
 def test_dense_16_bits_move_what_the_model_holds() -> None:
-    moved = sum(k.launches * k.memory_bytes for k in dense_kernels(SMALL, 16, 16, Decoding(context=1)))
+    moved = sum(
+        k.launches * k.memory_bytes for k in dense_kernels(SMALL, 16, 16, Decoding(context=1))
+    )
     held = 2 * (SMALL.weights + 128256 * 4096)
     assert held < moved < 1.002 * held
 
