@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gpu.job import KernelJob
+from gpu.job import KernelJob, Work
 from gpu.tables import as_int32
 
 
@@ -174,6 +174,13 @@ def jobs() -> list[KernelJob]:
             constants={"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner},
             aligned=(*pointers, *strides),
             options={"num_warps": tile.warps, "num_stages": tile.stages},
+            work=Work(
+                unit="bit",
+                per_trip=8 * tile.rows * tile.inner,
+                columns=tile.columns,
+                loaded_bytes=(tile.rows + 8 * tile.columns) * tile.inner,
+            ),
+            batch_one=tile is NARROW,
         )
         for tile in (NARROW, WIDE)
     ]

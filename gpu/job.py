@@ -19,9 +19,11 @@ class Work:
         per_trip: units a trip gets through; where there is no loop, the whole program.
         columns: columns that each unit is multiplied with by tensor instructions, one
             multiply-accumulate each; 0 where there are none.
-        stored_bytes: bytes that a trip stores to global memory; 0 where it stores none.
+        stored_bytes: bytes that a trip stores to global memory; 0 where it stores none. Without
+            tensor instructions only what stores can be the loop.
         loaded_bytes: bytes that a trip loads from global memory, each once; 0 where they are not
             so simply told.
+        nested_trips: turns, per trip, of the loops that stay loops inside of it; None: not told.
     """
 
     unit: Unit
@@ -29,6 +31,7 @@ class Work:
     columns: int = 0
     stored_bytes: int = 0
     loaded_bytes: int = 0
+    nested_trips: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from algo.errors import LiftError
-from algo.files import read_json
 from gpu.decoding_work import ProductCost
+from gpu.report import read_report
 
 # of a checkout; an installed package has none, so it has to be given
 REPORT = Path(__file__).parent.parent / "benchmarks" / "kernels.json"
@@ -26,12 +26,8 @@ def read_product_costs(report: Path, fused: bool) -> dict[str, tuple[ProductCost
     Raises:
         LiftError: the file is missing or no report, or holds no figure of the product.
     """
-    content = read_json(report)
-    kernels = content.get("kernels") if isinstance(content, dict) else None
-    if not isinstance(kernels, list):
-        raise LiftError(f"{report} is no compile report; write one with `liftquant kernels build`")
     found: dict[tuple[str, str], dict[int, float]] = {}
-    for kernel in kernels:
+    for kernel in read_report(report)["kernels"]:
         try:
             name, target, per_bit = kernel["kernel"], kernel["target"], kernel["per_unit"]
             prefix = next((p for p in (_FUSED, _ALONE) if name.startswith(p)), None)

@@ -115,12 +115,15 @@ def test_simple_formats_are_predicted_within_a_tenth(gpu: str, methods: set[str]
 
 def report(tmp_path: Path, kernels: Any) -> Path:
     file = tmp_path / "kernels.json"
-    file.write_text(json.dumps({"kernels": kernels}))
+    file.write_text(json.dumps({"format": 1, "kernels": kernels}))
     return file
 
 
-def kernel(name: str, per_unit: float | None, **others: Any) -> dict[str, Any]:
-    return {"kernel": name, "target": "sm_90", "unit": "bit", "per_unit": per_unit, **others}
+def kernel(name: Any, per_unit: Any, **others: Any) -> dict[str, Any]:
+    return {
+        "kernel": name, "code": "any", "target": "sm_90", "registers": 1, "spills": 0,
+        "loop": True, "unit": "bit", "per_unit": per_unit, **others,
+    }  # fmt: skip
 
 
 def test_costs_come_from_the_report(tmp_path: Path) -> None:
@@ -146,12 +149,12 @@ def test_the_cheapest_tile_is_taken() -> None:
 @pytest.mark.parametrize(
     ("kernels", "message"),
     [
-        ({}, "is no compile report"),
-        ([{"kernel": "bitmm-16"}], "a kernel lacks a figure"),
+        ({}, "lacks figures of kernels"),
+        ([{"kernel": "bitmm-16"}], "lacks figures of kernels"),
         ([kernel("bitmm-16", None)], "holds no figure of the one-bit product"),
         ([kernel("bitmm-16", 0.0)], "a kernel lacks a figure"),
-        ([{**kernel("bitmm-16", 0.0), "per_unit": "1"}], "a kernel lacks a figure"),
-        ([7], "a kernel lacks a figure"),
+        ([kernel("bitmm-16", "1")], "a kernel lacks a figure"),
+        ([kernel(7, 1.0)], "a kernel lacks a figure"),
         ([], "holds no figure of the one-bit product"),
         ([kernel("decode-16", 1.0)], "holds no figure of the one-bit product"),
     ],

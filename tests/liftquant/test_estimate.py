@@ -24,10 +24,13 @@ def report(tmp_path: Path) -> Path:
     file = tmp_path / "kernels.json"
     targets = ("sm_80", "sm_89", "sm_90")
     kernels = [
-        {"kernel": "bitmm-16", "target": target, "unit": "bit", "per_unit": 0.625}
+        {
+            "kernel": "bitmm-16", "code": "any", "target": target, "registers": 1, "spills": 0,
+            "loop": True, "unit": "bit", "per_unit": 0.625,
+        }
         for target in targets
-    ]
-    file.write_text(json.dumps({"kernels": kernels}))
+    ]  # fmt: skip
+    file.write_text(json.dumps({"format": 1, "kernels": kernels}))
     return file
 
 
