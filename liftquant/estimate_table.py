@@ -96,6 +96,10 @@ def notes(result: Result) -> list[str]:
         f"the tensor rate, {a['fixed_clocks']:,.0f} clocks per launch"
         for name, a in shares.items()
     )
+    sought: dict[str, list[str]] = {}
+    for missing in result["not_found"]:
+        sought.setdefault(missing["method"], []).append(missing["gpu"])
+    absent = "; ".join(f"{method} ({', '.join(gpus)})" for method, gpus in sought.items())
     graphs = "Launches held by CUDA graphs"
     if not result["graphs"]:
         seconds = result["host_seconds_per_launch_without_graphs"]
@@ -109,4 +113,5 @@ def notes(result: Result) -> list[str]:
         "--checks holds the model against all others.",
         f"From the compile report: {product}.",
         f"{graphs}; token embedding: {result['embedding']}.",
+        f"Looked for and not found, speeds of: {absent}.",
     ]

@@ -115,7 +115,7 @@ def test_simple_formats_are_predicted_within_a_tenth(gpu: str, methods: set[str]
 
 def report(tmp_path: Path, kernels: Any) -> Path:
     file = tmp_path / "kernels.json"
-    file.write_text(json.dumps({"format": 1, "kernels": kernels}))
+    file.write_text(json.dumps({"format": 1, "versions": {}, "kernels": kernels}))
     return file
 
 
@@ -152,9 +152,7 @@ def test_the_cheapest_tile_is_taken() -> None:
         ({}, "lacks figures of kernels"),
         ([{"kernel": "bitmm-16"}], "lacks figures of kernels"),
         ([kernel("bitmm-16", None)], "holds no figure of the one-bit product"),
-        ([kernel("bitmm-16", 0.0)], "a kernel lacks a figure"),
-        ([kernel("bitmm-16", "1")], "a kernel lacks a figure"),
-        ([kernel(7, 1.0)], "a kernel lacks a figure"),
+        ([kernel("bitmm-16", "1")], "lacks figures of kernels"),
         ([], "holds no figure of the one-bit product"),
         ([kernel("decode-16", 1.0)], "holds no figure of the one-bit product"),
     ],

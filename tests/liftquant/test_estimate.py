@@ -30,7 +30,7 @@ def report(tmp_path: Path) -> Path:
         }
         for target in targets
     ]  # fmt: skip
-    file.write_text(json.dumps({"format": 1, "kernels": kernels}))
+    file.write_text(json.dumps({"format": 1, "versions": {}, "kernels": kernels}))
     return file
 
 
@@ -84,8 +84,15 @@ def test_tables_say_that_nothing_was_measured(
     assert len(titles) == 2
     assert all("ESTIMATE, nothing was run on a GPU" in title for title in titles)
     assert "beside the estimates, not equal to them" in out
-    for text in ("NO", "set from it", "QTIP", "lane-instructions per bit", "90 % of the bandwidth"):
+    for text in ("NO", "set from it", "QTIP", "lane-instructions per bit", "LiftQuant (any)"):
         assert text in out
+
+
+def test_the_committed_report_serves_every_gpu(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["kernels", "estimate", "--gpu", "rtx-4090,a100,h100,b200", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert len(result["estimates"]) == 2 * 4 * 3
+    assert set(result["product"]) == {"sm_80", "sm_89", "sm_90", "sm_100"}
 
 
 def test_options_change_what_they_name(report: Path, capsys: pytest.CaptureFixture[str]) -> None:
