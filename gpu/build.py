@@ -39,7 +39,7 @@ def build(
     chosen = all_jobs() if jobs is None else list(jobs)
     reports = []
     for target in dict.fromkeys(targets):
-        for job in chosen:
+        for job in (job for job in chosen if job.suits(target)):
             reports.append(compile_one(job, target))
             done(reports[-1])
     return reports

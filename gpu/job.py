@@ -48,6 +48,7 @@ class KernelJob:
         options: of the compiler, ``num_warps`` and the like.
         work: what its loop gets through; None where instructions per unit would mean nothing.
         batch_one: this is what is launched for a single token.
+        targets: the targets it is for, where its form or size suits only some; all if empty.
     """
 
     kernel: str
@@ -59,3 +60,8 @@ class KernelJob:
     options: dict[str, int]
     work: Work | None = None
     batch_one: bool = False
+    targets: tuple[str, ...] = ()
+
+    def suits(self, target: str) -> bool:
+        """Whether it is launched on `target`."""
+        return not self.targets or target in self.targets

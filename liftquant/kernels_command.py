@@ -50,7 +50,8 @@ def build_kernels(
     targets = list(dict.fromkeys(name.strip() for name in arch.split(",") if name.strip()))
     check_targets(targets)
     jobs = all_jobs()
-    with progress("compiling", len(jobs) * len(targets)) as meter:
+    total = sum(job.suits(target) for target in dict.fromkeys(targets) for job in jobs)
+    with progress("compiling", total) as meter:
         reports = build(targets, jobs, lambda r: meter.advance(1, f"{r.kernel} for {r.target}"))
     record = document(reports)
     if write is not None:
