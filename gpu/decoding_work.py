@@ -30,14 +30,14 @@ class ProductCost(NamedTuple):
     """The one-bit product in one tile, as its machine code has it.
 
     Attributes:
-        columns: columns of digits in a tile.
+        rows: rows of bits in a tile.
+        columns: columns of digits in it; each bit is multiplied once with each of them.
         lanes_per_bit: lane-instructions of the steady loop, per stored bit.
-        macs_per_bit: int8 multiply-accumulates of its tensor instructions, per stored bit.
     """
 
+    rows: int
     columns: int
     lanes_per_bit: float
-    macs_per_bit: float
 
 
 @dataclass(frozen=True)
@@ -121,14 +121,16 @@ def our_kernels(
         sums = 4 * how.columns * sum(rows for rows, _ in matrices)
         outputs = sum(2 * how.batch * shapes.linears[n][0] for n in members)
         outputs += sum(scale_bytes(shapes.linears[n]) for n in members)
+        words = sum(rows * -(-k // WORD) * WORD // 8 for rows, k in matrices)
+        # every tile of rows reads all planes again, every tile of columns all words
+        again = sum(-(-rows // cost.rows) * padded * k for rows, k in matrices)
         product = Kernel(
             "product",
             1,
-            sum(rows * -(-k // WORD) * WORD // 8 for rows, k in matrices)
-            + padded * inner
-            + (outputs if how.fused else sums),
+            words + padded * inner + (outputs if how.fused else sums),
             lanes=tiles * bits * cost.lanes_per_bit,
-            int8_macs=tiles * bits * cost.macs_per_bit,
+            cache_bytes=tiles * words + again,
+            int8_macs=tiles * bits * cost.columns,
         )
         kernels.append(product)
         if not how.fused:

@@ -1,53 +1,61 @@
 """Instructions of the one-bit product per stored bit, from the compile report and nowhere else."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from algo.errors import LiftError
 from gpu.decoding_work import ProductCost
 from gpu.report import read_report
+from gpu.tiles import tile_for
 
 # of a checkout; an installed package has none, so it has to be given
 REPORT = Path(__file__).parent.parent / "benchmarks" / "kernels.json"
-_FUSED, _ALONE = "fused-", "bitmm-"
-# the last number of a kernel's name is its columns: bitmm-16, fused-out-a15-16
-_COLUMNS = re.compile(r".*-(\d+)")
+# bitmm-64x8x128-plain, fused-out-a15-64x8x128x2x3: rows, columns and bytes of K of the tile
+_NAME = re.compile(r"(bitmm|fused)-(?:.*-)?((\d+)x(\d+)x\d+)(?:[x-].*)?")
+
+Costs = Mapping[str, Mapping[str, ProductCost]]  # by target and size of the tile
 
 
-def read_product_costs(report: Path, fused: bool) -> dict[str, tuple[ProductCost, ...]]:
-    """For every target of a compile report the product's tiles, fewest columns first.
+def read_product_costs(report: Path, fused: bool) -> Costs:
+    """For every target of a compile report the product in each tile that it holds.
 
     Args:
         report: what ``liftquant kernels build --write`` wrote.
-        fused: of the kernels with the projection inside; where the report has none for a target,
-            of the product alone, whose steady loop is the same.
+        fused: of the kernels with the projection inside; where the report has none of a tile, of
+            the product alone, whose loop over K is the same.
 
     Raises:
         LiftError: the file is missing or no report, or holds no figure of the product.
     """
-    found: dict[tuple[str, str], dict[int, float]] = {}
+    found: dict[str, dict[str, dict[str, ProductCost]]] = {"bitmm": {}, "fused": {}}
     for kernel in read_report(report)["kernels"]:
-        name, per_bit = kernel["kernel"], kernel["per_unit"]
-        prefix = next((p for p in (_FUSED, _ALONE) if name.startswith(p)), None)
-        match = _COLUMNS.fullmatch(name)
-        if prefix is None or match is None or kernel["unit"] != "bit" or per_bit is None:
+        match = _NAME.fullmatch(kernel["kernel"])
+        if match is None or kernel["unit"] != "bit" or kernel["per_unit"] is None:
             continue
-        tiles = found.setdefault((prefix, kernel["target"]), {})
-        # one loop in several forms of digits: the costliest stands for all
-        tiles[int(match[1])] = max(per_bit, tiles.get(int(match[1]), 0.0))
-    targets = {target for _, target in found}
+        tiles = found[match[1]].setdefault(kernel["target"], {})
+        cost = ProductCost(int(match[3]), int(match[4]), kernel["per_unit"])
+        # one loop in several forms: the costliest stands for all
+        tiles[match[2]] = max(cost, tiles.get(match[2], cost))
+    targets = sorted({*found["bitmm"], *found["fused"]})
     if not targets:
         raise LiftError(f"{report} holds no figure of the one-bit product; write it anew")
-    costs = {}
-    for target in sorted(targets):
-        usual = found.get((_FUSED if fused else _ALONE, target))
-        tiles = usual or next(found[p, target] for p in (_ALONE, _FUSED) if (p, target) in found)
-        # a tile multiplies each bit with each of its columns once
-        costs[target] = tuple(ProductCost(n, tiles[n], float(n)) for n in sorted(tiles))
-    return costs
+    usual, other = ("fused", "bitmm") if fused else ("bitmm", "fused")
+    return {t: {**found[other].get(t, {}), **found[usual].get(t, {})} for t in targets}
 
 
-def best_tile(tiles: Sequence[ProductCost], columns: int) -> ProductCost:
-    """The tile whose repetitions over `columns` columns cost the fewest instructions."""
-    return min(tiles, key=lambda tile: -(-columns // tile.columns) * tile.lanes_per_bit)
+def default_tile(costs: Costs, target: str, columns: int) -> ProductCost:
+    """The product in the tile that is launched for `columns` columns where nothing was tuned.
+
+    Raises:
+        LiftError: the report has no figure of it for `target`.
+    """
+    tile = tile_for(columns)
+    size = f"{tile.rows}x{tile.columns}x{tile.inner}"
+    if size not in costs.get(target, {}):
+        raise LiftError(
+            f"the compile report has no figure of the one-bit product in tiles of {size} for "
+            f"{target}; write one with `liftquant kernels build --arch {target} --write FILE` and "
+            "give it as --report"
+        )
+    return costs[target][size]

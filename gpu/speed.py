@@ -1,6 +1,6 @@
 """Predicted decoding speed of packed models on GPUs, and whether they fit the memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from algo.budget import Budget, Place, run_memory
@@ -9,9 +9,9 @@ from algo.errors import LiftError
 from algo.footprint import Layout
 from algo.plan import rate_code
 from algo.shapes import ModelShapes
-from gpu.decoding_work import Decoding, ProductCost, our_kernels
+from gpu.decoding_work import Decoding, our_kernels
 from gpu.gpus import Gpu
-from gpu.product_costs import best_tile
+from gpu.product_costs import Costs, default_tile
 from gpu.speed_checks import SCENARIOS, scenario
 from gpu.time_model import StepTime, step_time
 
@@ -70,7 +70,7 @@ def estimate(
     gpu: Gpu,
     bits: float,
     how: Decoding,
-    costs: Mapping[str, Sequence[ProductCost]],
+    costs: Costs,
     graphs: bool = True,
     embedding: Place = "gpu",
 ) -> Speed:
@@ -81,21 +81,16 @@ def estimate(
         gpu: what it runs on.
         bits: per weight of all its layers.
         how: batch, context and forms.
-        costs: of the product, for every target, from `gpu.product_costs.read_product_costs`.
+        costs: of the product, from `gpu.product_costs.read_product_costs`.
         graphs: CUDA graphs hold the launches.
         embedding: where the token embedding is kept; it decides only whether the model fits.
 
     Raises:
         LiftError: the compile report has no figures for the GPU, or there is no code of the rate.
     """
-    if gpu.target not in costs:
-        raise LiftError(
-            f"the compile report has no figures for {gpu.target} ({gpu.name}); write one with "
-            f"`liftquant kernels build --arch {gpu.target} --write FILE` and give it as --report"
-        )
     code = plain_code(bits)
     codes = dict.fromkeys(shapes.linears, code)
-    kernels = our_kernels(shapes, codes, how, best_tile(costs[gpu.target], how.columns))
+    kernels = our_kernels(shapes, codes, how, default_tile(costs, gpu.target, how.columns))
     steps = {name: step_time(kernels, gpu, scenario(name, graphs)) for name in SCENARIOS}
     gpu_bytes = gpu.memory_gib * 2**30
     budget = Budget(

@@ -1,6 +1,7 @@
 """How long a GPU takes for a list of kernels, from counts alone: nothing here was measured.
 
-    time of a kernel = max(bytes / bandwidth, lane-instructions / issue rate,
+    time of a kernel = max(bytes of memory / bandwidth, bytes of cache / its bandwidth,
+                           lane-instructions / issue rate,
                            multiply-accumulates / tensor rate) + fixed cost
 
 every rate being a share of the vendor's peak. The fixed cost is what passes between the work of one
@@ -17,6 +18,7 @@ from algo.errors import LiftError
 from gpu.gpus import Gpu
 
 NOTE = "estimate, nothing was run on a GPU"
+CAUSES = ("memory", "cache", "issue", "tensor")  # what a kernel waits for
 
 
 class Kernel(NamedTuple):
@@ -27,6 +29,7 @@ class Kernel(NamedTuple):
         launches: per decoding step, all doing the same.
         memory_bytes: read and written, per launch, each byte once.
         lanes: lane-instructions of its steady loop, per launch.
+        cache_bytes: read from the cache that all programs share, per launch, as often as they are.
         int8_macs: int8 multiply-accumulates of tensor instructions, padding included, per launch.
         fp16_macs: the same in fp16.
     """
@@ -35,6 +38,7 @@ class Kernel(NamedTuple):
     launches: int
     memory_bytes: float
     lanes: float = 0.0
+    cache_bytes: float = 0.0
     int8_macs: float = 0.0
     fp16_macs: float = 0.0
 
@@ -45,16 +49,18 @@ class Assumptions:
 
     Attributes:
         memory_share: share of the peak bandwidth that a kernel reaches while it reads.
+        cache_bytes_per_clock: what the shared cache delivers.
         issue_share: share of the issue slots that it fills.
         tensor_share: share of the peak tensor rate.
         fixed_clocks: clocks per launch in which nothing else happens.
         submit_seconds: what the host takes for a launch; 0 where a CUDA graph holds them all.
 
     Raises:
-        LiftError: a share is not in (0, 1], or a cost is negative.
+        LiftError: a share is not in (0, 1], a rate is not positive, or a cost is negative.
     """
 
     memory_share: float
+    cache_bytes_per_clock: float
     issue_share: float
     tensor_share: float
     fixed_clocks: float
@@ -64,6 +70,10 @@ class Assumptions:
         for what in ("memory_share", "issue_share", "tensor_share"):
             if not 0 < getattr(self, what) <= 1:
                 raise LiftError(f"{what} must be above 0 and at most 1, not {getattr(self, what)}")
+        if not self.cache_bytes_per_clock > 0:
+            raise LiftError(
+                f"cache_bytes_per_clock must be positive, not {self.cache_bytes_per_clock}"
+            )
         for what in ("fixed_clocks", "submit_seconds"):
             if not getattr(self, what) >= 0:
                 raise LiftError(f"{what} must not be negative, not {getattr(self, what)}")
@@ -73,18 +83,19 @@ class KernelTime(NamedTuple):
     """Seconds per launch by cause; they overlap but for the fixed cost."""
 
     memory: float
+    cache: float
     issue: float
     tensor: float
     fixed: float
 
     @property
     def seconds(self) -> float:
-        return max(self.memory, self.issue, self.tensor) + self.fixed
+        return max(self.memory, self.cache, self.issue, self.tensor) + self.fixed
 
     @property
     def bound(self) -> str:
-        """``memory``, ``issue`` or ``tensor``, whichever takes longest; the first if equal."""
-        return max(("memory", "issue", "tensor"), key=lambda cause: getattr(self, cause))
+        """One of `CAUSES`, whichever takes longest; the first if equal."""
+        return max(CAUSES, key=lambda cause: getattr(self, cause))
 
 
 @dataclass(frozen=True)
@@ -93,8 +104,8 @@ class StepTime:
 
     Attributes:
         seconds: from token to token.
-        by_cause: where they go: ``memory``, ``issue``, ``tensor`` as what each kernel waits for,
-            ``fixed`` as the cost per launch, ``host`` as what the host's launches add.
+        by_cause: where they go: `CAUSES` as what each kernel waits for, ``fixed`` as the cost per
+            launch, ``host`` as what the host's launches add.
         launches: kernels launched.
         memory_bytes: bytes moved.
     """
@@ -107,19 +118,21 @@ class StepTime:
 
 def kernel_time(kernel: Kernel, gpu: Gpu, assumed: Assumptions) -> KernelTime:
     """One launch of `kernel`."""
+    clock = gpu.clock_ghz * 1e9
     tensor = 2 * kernel.int8_macs / (gpu.int8_tops * 1e12)
     tensor += 2 * kernel.fp16_macs / (gpu.fp16_tflops * 1e12)
     return KernelTime(
         memory=kernel.memory_bytes / (gpu.bandwidth_tbs * 1e12 * assumed.memory_share),
+        cache=kernel.cache_bytes / (assumed.cache_bytes_per_clock * clock),
         issue=kernel.lanes / (gpu.lanes_per_second * assumed.issue_share),
         tensor=tensor / assumed.tensor_share,
-        fixed=assumed.fixed_clocks / (gpu.clock_ghz * 1e9),
+        fixed=assumed.fixed_clocks / clock,
     )
 
 
 def step_time(kernels: Iterable[Kernel], gpu: Gpu, assumed: Assumptions) -> StepTime:
     """All kernels of a decoding step, one after another."""
-    by_cause = dict.fromkeys(("memory", "issue", "tensor", "fixed", "host"), 0.0)
+    by_cause = dict.fromkeys((*CAUSES, "fixed", "host"), 0.0)
     launches, moved = 0, 0.0
     for kernel in kernels:
         time = kernel_time(kernel, gpu, assumed)

@@ -7,15 +7,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from algo.sizes import format_size
+from gpu.time_model import CAUSES
 
 Result = dict[str, Any]
-_CAUSES = ("memory", "issue", "tensor", "fixed", "host")
+_CAUSES = (*CAUSES, "fixed", "host")
 
 
 def _titled(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in left:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in right:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
@@ -24,12 +25,14 @@ def _titled(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
 def speed_tables(result: Result) -> Iterator[Table]:
     """One table for each model: a row per GPU and rate, and published figures below them."""
     how = result["decoding"]
+    spent = [row["expected_milliseconds_by_cause"] for row in result["estimates"]]
+    seen = [cause for cause in _CAUSES if any(causes[cause] for causes in spent)]
     for model in dict.fromkeys(row["model"] for row in result["estimates"]):
         table = _titled(
             f"{model}, ESTIMATE, nothing was run on a GPU: tokens per second at batch "
             f"{how['batch']}, context {how['context']}",
             ("GPU",),
-            ("bits", "tokens/s", "from-to", "words only", "ms", *_CAUSES, "launches", "takes",
+            ("bits", "tokens/s", "from-to", "words only", "ms", *seen, "launches", "takes",
              "fits"),
         )  # fmt: skip
         rows = [row for row in result["estimates"] if row["model"] == model]
@@ -41,7 +44,7 @@ def speed_tables(result: Result) -> Iterator[Table]:
                 f"{speed['pessimistic']:.0f}-{speed['optimistic']:.0f}",
                 f"{row['weights_only_tokens_per_second']:.0f}",
                 f"{row['milliseconds']['expected']:.2f}",
-                *(f"{causes[cause]:.2f}" if causes[cause] else "" for cause in _CAUSES),
+                *(f"{causes[cause]:.2f}" if causes[cause] else "" for cause in seen),
                 f"{row['launches']}", format_size(row["memory_bytes"]),
                 "yes" if row["fits"] else "NO",
                 end_section=rows[n + 1 : n + 2] != [] and rows[n + 1]["gpu"] != row["gpu"],
@@ -87,13 +90,14 @@ def notes(result: Result) -> list[str]:
     shares = result["assumptions"]
     product = ", ".join(
         f"{target} {cost['lanes_per_bit']:.3g} lane-instructions per bit in tiles of "
-        f"{cost['columns']} columns"
+        f"{cost['rows']} x {cost['columns']}"
         for target, cost in result["product"].items()
     )
     said = "; ".join(
         f"{name}: {100 * a['memory_share']:.0f} % of the bandwidth, "
         f"{100 * a['issue_share']:.0f} % of the issue slots, {100 * a['tensor_share']:.0f} % of "
-        f"the tensor rate, {a['fixed_clocks']:,.0f} clocks per launch"
+        f"the tensor rate, {a['cache_bytes_per_clock']:.0f} bytes of L2 cache per clock, "
+        f"{a['fixed_clocks']:,.0f} clocks per launch"
         for name, a in shares.items()
     )
     sought: dict[str, list[str]] = {}

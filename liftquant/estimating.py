@@ -6,9 +6,9 @@ from typing import Any
 
 from algo.budget import Place
 from algo.shapes import ModelShapes
-from gpu.decoding_work import Decoding, ProductCost
+from gpu.decoding_work import Decoding
 from gpu.gpus import Gpu
-from gpu.product_costs import best_tile
+from gpu.product_costs import Costs, default_tile
 from gpu.published import Published, not_found, published
 from gpu.speed import Speed, estimate
 from gpu.speed_checks import ANCHOR, SCENARIOS, SUBMIT_SECONDS, checks, fixed_clocks, scenario
@@ -36,7 +36,7 @@ class Question:
     how: Decoding
     graphs: bool
     embedding: Place
-    costs: Mapping[str, tuple[ProductCost, ...]]
+    costs: Costs
 
     def speed(self, model: str, gpu: str, bits: float) -> Speed:
         """One combination."""
@@ -100,7 +100,7 @@ def answer(question: Question) -> dict[str, Any]:
         "host_seconds_per_launch_without_graphs": SUBMIT_SECONDS,
         "gpus": {key: gpu._asdict() for key, gpu in question.gpus.items()},
         "product": {
-            gpu.target: best_tile(question.costs[gpu.target], how.columns)._asdict()
+            gpu.target: default_tile(question.costs, gpu.target, how.columns)._asdict()
             for gpu in question.gpus.values()
         },
         "estimates": rows,

@@ -16,7 +16,7 @@ from gpu.speed import plain_code
 from gpu.time_model import Assumptions, Kernel, step_time
 from tests.conftest import ROOT, random_code
 
-COST = ProductCost(columns=16, lanes_per_bit=0.5, macs_per_bit=16.0)
+COST = ProductCost(rows=64, columns=16, lanes_per_bit=0.5)
 GPU = Gpu("round", "sm_0", 10, 1.0, 100, 1.0, 1, 1e9, 1e9, "made up")
 SMALL = llama_shapes(MODELS["llama-3-8b"])
 # rows and columns of the stacks that share an input: q/k/v, o, gate/up, down
@@ -56,6 +56,16 @@ def test_bits_read_are_those_of_the_weights(bits: float) -> None:
     assert total(products, "product", "memory_bytes") == read / 8 + beside
 
 
+def test_the_cache_delivers_words_once_and_planes_to_every_tile_of_rows() -> None:
+    how = Decoding(context=1)
+    words = total(ours(2.0, how), "product", "lanes") / COST.lanes_per_bit / 8
+    planes = 32 * sum(2 * rows // 64 * 16 * k for rows, k in STACKS)
+    assert total(ours(2.0, how), "product", "cache_bytes") == words + planes
+    assert planes == 2 * words  # 16 columns of a byte per 64 rows of a bit
+    twice = Decoding(context=1, batch=16)  # 32 columns: two tiles read the words
+    assert total(ours(2.0, twice), "product", "cache_bytes") == 2 * words + 2 * planes
+
+
 def test_the_matrix_lies_along_the_inputs_on_both_axes() -> None:
     code = random_code(12, 5, window=12)
     assert bit_matrix((11, 576), code, "out") == (36, 576)  # three groups of rows
@@ -83,8 +93,8 @@ def test_other_formats_launch_once_per_input() -> None:
 
 @pytest.mark.parametrize("axis", AXES)
 def test_batch_one_is_bytes_over_bandwidth_where_all_else_is_free(axis: Axis) -> None:
-    kernels = ours(2.4, Decoding(axis=axis), ProductCost(16, 0.0, 0.0))
-    step = step_time(kernels, GPU, Assumptions(1.0, 1.0, 1.0, 0.0))
+    kernels = ours(2.4, Decoding(axis=axis), ProductCost(64, 16, 0.0))
+    step = step_time(kernels, GPU, Assumptions(1.0, 1e9, 1.0, 1.0, 0.0))
     moved = sum(k.launches * k.memory_bytes for k in kernels)
     assert step.seconds == pytest.approx(moved / 1e12)
     words_and_head = 2.4 / 8 * SMALL.weights + 2 * 128256 * 4096

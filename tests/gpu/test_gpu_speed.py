@@ -9,7 +9,7 @@ import pytest
 from algo.errors import LiftError
 from gpu.decoding_work import Decoding, ProductCost
 from gpu.llama_models import MODELS, llama_shapes
-from gpu.product_costs import best_tile, read_product_costs
+from gpu.product_costs import default_tile, read_product_costs
 from gpu.published import published
 from gpu.speed import estimate, plain_code
 from gpu.speed_checks import (
@@ -22,9 +22,13 @@ from gpu.speed_checks import (
     gpu_named,
     scenario,
 )
+from gpu.tiles import NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
 
-# 1.5 lane-instructions per weight at 2.4 bits; other targets as if they were alike
-COSTS = dict.fromkeys(("sm_80", "sm_89", "sm_90", "sm_100"), (ProductCost(16, 0.625, 16.0),))
+# 1.5 lane-instructions per weight at 2.4 bits; all targets as if they were alike
+TILES = {
+    f"{t.rows}x{t.columns}x{t.inner}": ProductCost(t.rows, t.columns, 0.625) for t in NVIDIA_TILES
+}
+COSTS = dict.fromkeys(("sm_80", "sm_89", "sm_90", "sm_100"), TILES)
 SMALL, LARGE = (llama_shapes(MODELS[name]) for name in ("llama-3-8b", "llama-3-70b"))
 HOW = Decoding()
 
@@ -57,7 +61,7 @@ def test_batches_share_the_weights() -> None:
     gpu = gpu_named("a100")
     one, eight = (estimate(LARGE, gpu, 2.0, Decoding(batch=b), COSTS) for b in (1, 8))
     ratio = eight.tokens_per_second["expected"] / one.tokens_per_second["expected"]
-    assert 7 < ratio < 8
+    assert 6 < ratio < 8
 
 
 def test_70b_fits_24_gib_at_2_bits_only() -> None:
@@ -83,7 +87,9 @@ def test_rates_without_a_code() -> None:
 def test_unknown_gpus_and_targets() -> None:
     with pytest.raises(LiftError, match="no estimate for GPU 'gtx'; known are rtx-4090, a100"):
         gpu_named("gtx")
-    with pytest.raises(LiftError, match=r"no figures for sm_90 \(H100 SXM\)"):
+    with pytest.raises(
+        LiftError, match="no figure of the one-bit product in tiles of 64x8x128 for sm_90"
+    ):
         estimate(SMALL, gpu_named("h100"), 2.0, HOW, {})
 
 
@@ -130,31 +136,37 @@ def test_costs_come_from_the_report(tmp_path: Path) -> None:
     file = report(
         tmp_path,
         [
-            kernel("bitmm-16", 0.5), kernel("bitmm-32", 0.8), kernel("bitmm-16", 0.7, target="a"),
-            kernel("fused-out-a15-16", 0.6), kernel("fused-in-16", 0.65),
-            kernel("decode-int16", 9.0, unit="weight"), kernel("bitmm-sum", 9.0),
+            kernel("bitmm-64x8x128-plain", 0.5), kernel("bitmm-64x8x128-plain-split", 0.55),
+            kernel("bitmm-64x32x32-plain", 0.8), kernel("bitmm-64x8x128-amd", 0.7, target="a"),
+            kernel("fused-out-a15-64x8x128x2x3", 0.6), kernel("fused-in-64x8x128x2x3", 0.65),
+            kernel("fused-in-64x8x128x2x3-packed", 0.62), kernel("bitmm-sum", 9.0),
+            kernel("decode-1x2x3", 9.0), kernel("bitmm-1x2x3", 9.0, unit="weight"),
+            kernel("bitmm-4x5x6", None),
         ],
     )  # fmt: skip
     alone, fused = (read_product_costs(file, fused=f) for f in (False, True))
-    assert alone["sm_90"] == (ProductCost(16, 0.5, 16.0), ProductCost(32, 0.8, 32.0))
-    assert fused["sm_90"] == (ProductCost(16, 0.65, 16.0),)
-    assert fused["a"] == alone["a"] == (ProductCost(16, 0.7, 16.0),)
+    wide = ProductCost(64, 32, 0.8)
+    assert alone["sm_90"] == {"64x8x128": ProductCost(64, 8, 0.55), "64x32x32": wide}
+    assert fused["sm_90"] == {"64x8x128": ProductCost(64, 8, 0.65), "64x32x32": wide}
+    assert fused["a"] == alone["a"] == {"64x8x128": ProductCost(64, 8, 0.7)}
 
 
-def test_the_cheapest_tile_is_taken() -> None:
-    tiles = (ProductCost(16, 0.5, 16.0), ProductCost(32, 0.8, 32.0))
-    assert [best_tile(tiles, n).columns for n in (1, 16, 17, 32, 33)] == [16, 16, 32, 32, 16]
+@pytest.mark.parametrize(
+    ("columns", "tile"), [(1, SINGLE), (8, SINGLE), (9, NARROW), (17, WIDE), (512, WIDE)]
+)
+def test_the_tile_is_the_one_that_is_launched(columns: int, tile: Tile) -> None:
+    assert default_tile(COSTS, "sm_90", columns) == ProductCost(tile.rows, tile.columns, 0.625)
 
 
 @pytest.mark.parametrize(
     ("kernels", "message"),
     [
         ({}, "lacks figures of kernels"),
-        ([{"kernel": "bitmm-16"}], "lacks figures of kernels"),
-        ([kernel("bitmm-16", None)], "holds no figure of the one-bit product"),
-        ([kernel("bitmm-16", "1")], "lacks figures of kernels"),
+        ([{"kernel": "bitmm-64x8x128"}], "lacks figures of kernels"),
+        ([kernel("bitmm-64x8x128", None)], "holds no figure of the one-bit product"),
+        ([kernel("bitmm-64x8x128", "1")], "lacks figures of kernels"),
         ([], "holds no figure of the one-bit product"),
-        ([kernel("decode-16", 1.0)], "holds no figure of the one-bit product"),
+        ([kernel("bitmm-16", 1.0)], "holds no figure of the one-bit product"),
     ],
 )
 def test_damaged_reports(tmp_path: Path, kernels: Any, message: str) -> None:

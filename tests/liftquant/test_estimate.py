@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gpu.speed_checks import SCENARIOS
+from gpu.tiles import NVIDIA_TILES
 from liftquant.cli import run
 from tests.conftest import ROOT
 
@@ -22,13 +23,14 @@ FIGURES = {
 def report(tmp_path: Path) -> Path:
     """A compile report with 1.5 lane-instructions per weight at 2.4 bits on sm_90."""
     file = tmp_path / "kernels.json"
-    targets = ("sm_80", "sm_89", "sm_90")
     kernels = [
         {
-            "kernel": "bitmm-16", "code": "any", "target": target, "registers": 1, "spills": 0,
-            "loop": True, "unit": "bit", "per_unit": 0.625,
+            "kernel": f"bitmm-{t.rows}x{t.columns}x{t.inner}-plain", "code": "any",
+            "target": target, "registers": 1, "spills": 0, "loop": True, "unit": "bit",
+            "per_unit": 0.625,
         }
-        for target in targets
+        for target in ("sm_80", "sm_89", "sm_90")
+        for t in NVIDIA_TILES
     ]  # fmt: skip
     file.write_text(json.dumps({"format": 1, "versions": {}, "kernels": kernels}))
     return file
@@ -145,7 +147,7 @@ def test_a_picture_is_drawn_the_same_each_time(
         (("--model", "missing.json"), "missing.json"),
         (("--model", ","), "--model names nothing"),
         (("--gpu", "gtx"), "no estimate for GPU 'gtx'; known are rtx-4090, a100, h100, b200"),
-        (("--gpu", "b200"), "the compile report has no figures for sm_100"),
+        (("--gpu", "b200"), "no figure of the one-bit product in tiles of 64x8x128 for sm_100"),
         (("--bits", "two"), "--bits two must be numbers separated by commas"),
         (("--bits", "9"), "9 bits per weight are not between 1 and 4"),
         (("--bits", "nan"), "nan bits per weight are not between"),
