@@ -290,9 +290,9 @@ def _job(tile: Tile, targets: tuple[str, ...], inline: bool, split: bool) -> Ker
     aligned = ("row_bytes", "part_bytes", "row_stride", "column_stride", "plane_stride")
     shape = {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
     size = f"{tile.rows}x{tile.columns}x{tile.inner}"
-    kind = "amd" if targets == ("gfx942",) else "packed" if inline else "plain"
+    kind = "-packed" if inline else "-amd" if targets == ("gfx942",) else ""
     return KernelJob(
-        kernel=f"bitmm-{size}-{kind}" + ("-split" if split else ""),
+        kernel=f"bitmm-{size}{kind}" + ("-split" if split else ""),
         code="any",
         function=bitmm_kernel,
         signature=pointers | extents | dict.fromkeys(aligned, "i32"),
