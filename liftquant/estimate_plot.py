@@ -44,8 +44,8 @@ def draw(question: Question, path: Path) -> None:
                 seen |= _panel(axes, question, model, gpu)
         figure.suptitle(
             f"Tokens per second at batch {question.how.batch}: {NOTE}\nband: pessimistic to "
-            "optimistic; points and dashed line: published by others, hollow where the card is "
-            "another one (RTX 6000 Ada, A100 40GB)",
+            "optimistic; points and dashed line: published by others for models of that size, "
+            "hollow: on another card (RTX 6000 Ada, A100 40GB)",
             fontsize=9,
         )
         order = sorted(seen, key=lambda name: (not name.startswith("ours"), name))

@@ -41,7 +41,7 @@ def speed_tables(result: Result) -> Iterator[Table]:
             table.add_row(
                 row["gpu"], f"{row['bits']:g}",
                 f"{speed['expected']:.0f}",
-                f"{speed['pessimistic']:.0f}-{speed['optimistic']:.0f}",
+                _span(speed),
                 f"{row['weights_only_tokens_per_second']:.0f}",
                 f"{row['milliseconds']['expected']:.2f}",
                 *(f"{causes[cause]:.2f}" if causes[cause] else "" for cause in seen),
@@ -56,17 +56,23 @@ def speed_tables(result: Result) -> Iterator[Table]:
 
 def _published(result: Result) -> Table:
     table = _titled(
-        "published by others, batch 1: beside the estimates, not equal to them (other models, "
-        "engines, contexts)",
+        "published by others, batch 1; ours: ESTIMATE for the same model, card, bits, head and "
+        "context",
         ("format", "model", "GPU"),
-        ("bits", "tokens/s", "context"),
+        ("bits", "context", "published", "ours", "from-to"),
     )
     for figure in result["published"]:
+        ours = figure["ours_in_its_case"]
         table.add_row(
             figure["method"], figure["stated_model"], figure["stated_gpu"], f"{figure['bits']:g}",
-            f"{figure['tokens_per_second']:.4g}", str(figure["context"] or "not stated"),
+            str(figure["context"] or ""), f"{figure['tokens_per_second']:.4g}",
+            *([f"{ours['expected']:.0f}", _span(ours)] if ours else ["", ""]),
         )  # fmt: skip
     return table
+
+
+def _span(speed: dict[str, float]) -> str:
+    return f"{speed['pessimistic']:.0f}-{speed['optimistic']:.0f}"
 
 
 def check_table(result: Result) -> Table:

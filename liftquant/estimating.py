@@ -1,17 +1,28 @@
 """What is asked of the model of time, and its answer as JSON values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from algo.budget import Place
 from algo.shapes import ModelShapes
 from gpu.decoding_work import Decoding
 from gpu.gpus import Gpu
+from gpu.llama_models import MODELS, llama_shapes
 from gpu.product_costs import Costs, default_tile
 from gpu.published import Published, not_found, published
-from gpu.speed import Speed, estimate
-from gpu.speed_checks import ANCHOR, SCENARIOS, SUBMIT_SECONDS, checks, fixed_clocks, scenario
+from gpu.speed import HIGHEST_BITS, Speed, estimate
+from gpu.speed_checks import (
+    ANCHOR,
+    SCENARIOS,
+    SUBMIT_SECONDS,
+    USUAL_CONTEXT,
+    all_gpus,
+    checkable,
+    checks,
+    fixed_clocks,
+    scenario,
+)
 from gpu.time_model import NOTE
 
 # models that published figures are put beside: nearly as many weights, not the same model
@@ -70,6 +81,27 @@ def _row(model: str, gpu: str, speed: Speed) -> dict[str, Any]:
     }
 
 
+def _same_case(question: Question, figure: Published) -> dict[str, float] | None:
+    """Our tokens per second for the model, card, bits, head and context of a published figure.
+
+    None where nothing was compiled for the card, or the bits are more than codes have.
+    """
+    if not checkable(figure) or figure.bits > HIGHEST_BITS:
+        return None
+    gpu = all_gpus()[str(figure.gpu)]
+    if gpu.target not in question.costs:
+        return None
+    how = replace(
+        question.how,
+        batch=figure.batch,
+        context=figure.context or USUAL_CONTEXT,
+        head_bits=int(figure.head_bits or 16),
+    )
+    shapes = llama_shapes(MODELS[str(figure.model)])
+    speed = estimate(shapes, gpu, figure.bits, how, question.costs, question.graphs)
+    return dict(speed.tokens_per_second)
+
+
 def answer(question: Question) -> dict[str, Any]:
     """Every estimate with all that it assumes, and published figures beside them.
 
@@ -104,13 +136,17 @@ def answer(question: Question) -> dict[str, Any]:
             for gpu in question.gpus.values()
         },
         "estimates": rows,
-        "published": [asdict(figure) for figure in beside.values()],
+        "published": [
+            {**asdict(figure), "ours_in_its_case": _same_case(question, figure)}
+            for figure in beside.values()
+        ],
         "checks": [
             {
                 "id": check.figure.id,
                 "method": check.figure.method,
                 "model": check.figure.stated_model,
                 "gpu": check.figure.stated_gpu,
+                "gpu_name": all_gpus()[str(check.figure.gpu)].name,
                 "bits": check.figure.bits,
                 "published": check.figure.tokens_per_second,
                 "predicted": check.predicted,
