@@ -1,7 +1,7 @@
 """The kernels of one decoding step of a transformer, as counts: bytes, instructions, products.
 
-A block of ours, per distinct input (q/k/v, o, gate/up, down): two launches of whitening, one of
-quantisation and, on axis ``in``, one of lifting; then one for the stack of layers that read it,
+A block of ours, per distinct input (q/k/v, o, gate/up, down): two launches of whitening and one of
+quantisation, on axis ``in`` with the lifting in it; then one for the stack of layers that read it,
 the product with the projection fused, or two. Beside these a block has two norms, rotation with
 the write to the cache, attention in two launches, and the gate's product; the whole model has
 embedding, last norm, head and two of sampling. Blocks of other formats are the same with one
@@ -83,8 +83,8 @@ class Decoding:
 
     @property
     def columns(self) -> int:
-        """Columns of digits; lifted integers (axis ``in``) take twice as many digits."""
-        return self.batch * self.digits * (2 if self.axis == "in" else 1)
+        """Columns of digits; lifted integers (axis ``in``) are taken to need four, as most do."""
+        return self.batch * (4 if self.axis == "in" else self.digits)
 
 
 def bit_matrix(shape: tuple[int, int], code: LiftCode, axis: Axis) -> tuple[int, int]:
@@ -139,20 +139,13 @@ def our_kernels(
 
 
 def _prepare(inputs: int, inner: int, padded: int, how: Decoding) -> list[Kernel]:
-    """Whitening, quantisation and, on axis ``in``, lifting of one input."""
+    """Whitening and quantisation of one input; on axis ``in`` the last launch lifts, too."""
     values = how.batch * inputs
     left, right = factor_sizes(inputs)
-    kernels = [
+    return [
         Kernel("whitening", 1, 2 * values + 2 * inputs + 4 * left * left + 4 * values),
         Kernel("whitening", 1, 8 * values + 4 * right * right),
-    ]
-    if how.axis == "out":
-        return [*kernels, Kernel("quantisation", 1, 4 * values + padded * inner)]
-    digits = how.digits * values
-    return [
-        *kernels,
-        Kernel("quantisation", 1, 4 * values + digits),
-        Kernel("lifting", 1, digits + padded * inner),
+        Kernel("quantisation", 1, 4 * values + padded * inner),
     ]
 
 
