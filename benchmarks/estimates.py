@@ -49,14 +49,14 @@ def predicted_table(result: dict[str, Any]) -> str:
     """Our estimates."""
     causes = ("memory", "cache", "issue", "tensor", "fixed")
     headings = (
-        "model", "GPU", "bits", "tokens/s, ESTIMATE", "range", "words only", "ms",
+        "model", "GPU", "code", "bits", "tokens/s, ESTIMATE", "range", "words only", "ms",
         *causes, "launches", "takes, GiB", "fits",
     )  # fmt: skip
     rows = []
     for row in result["estimates"]:
         spent = row["expected_milliseconds_by_cause"]
         rows.append([
-            row["model"], result["gpus"][row["gpu"]]["name"], f"{row['bits']:g}",
+            row["model"], result["gpus"][row["gpu"]]["name"], row["code"], f"{row['bits']:g}",
             f"**{row['tokens_per_second']['expected']:.0f}**", _span(row["tokens_per_second"]),
             f"{row['weights_only_tokens_per_second']:.0f}",
             f"{row['milliseconds']['expected']:.2f}",
@@ -64,7 +64,7 @@ def predicted_table(result: dict[str, Any]) -> str:
             f"{row['launches']:,}", f"{row['memory_bytes'] / 2**30:.1f}",
             "yes" if row["fits"] else "**no**",
         ])  # fmt: skip
-    return _table(2, headings, rows)
+    return _table(3, headings, rows)
 
 
 def published_table(result: dict[str, Any]) -> str:

@@ -11,7 +11,10 @@ launch per input and, where the format rotates, what that takes.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
 
 from algo.budget import matrix_bytes
 from algo.code import LiftCode
@@ -95,6 +98,35 @@ def bit_matrix(shape: tuple[int, int], code: LiftCode, axis: Axis) -> tuple[int,
     return stream_groups(rows, code) * code.lifted, columns
 
 
+@lru_cache(maxsize=1024)
+def multiplied_rows(outputs: int, rows: int, code: LiftCode, tile_rows: int, fused: bool) -> int:
+    """Rows of bits that the programs of a layer multiply, in whole tiles.
+
+    Args:
+        outputs: of the layer.
+        rows: of its one-bit matrix.
+        code: whose windows a program must hold whole, if it projects.
+        tile_rows: rows of a program.
+        fused: programs project on axis ``out``, so that neighbours repeat the bits which windows
+            of both need: each takes outputs until a window would reach past its rows.
+
+    Raises:
+        LiftError: a window is wider than the tile.
+    """
+    if not fused:
+        return -(-rows // tile_rows) * tile_rows
+    if code.window > tile_rows:
+        raise LiftError(f"a window of {code.window} bits does not fit a tile of {tile_rows} rows")
+    output = np.arange(outputs)
+    starts = output // code.group * code.lifted + np.array(code.starts)[output % code.group]
+    programs, first = 0, 0
+    while first < outputs:
+        last = np.searchsorted(starts, starts[first] + tile_rows - code.window, side="right")
+        first = min(int(last), first + tile_rows)
+        programs += 1
+    return programs * tile_rows
+
+
 def our_kernels(
     shapes: ModelShapes, codes: Mapping[str, LiftCode], how: Decoding, cost: ProductCost
 ) -> list[Kernel]:
@@ -107,7 +139,7 @@ def our_kernels(
         cost: of the product in the tile that `how.columns` columns take.
 
     Raises:
-        LiftError: a layer is too narrow for its code.
+        LiftError: a layer is too narrow for its code, or a window too wide for the tile.
     """
     tiles = -(-how.columns // cost.columns)
     padded = tiles * cost.columns
@@ -117,19 +149,24 @@ def our_kernels(
         matrices = [bit_matrix(shapes.linears[n], codes[n], how.axis) for n in members]
         inner = max(k for _, k in matrices)
         kernels += _prepare(inputs, inner, padded, how)
-        bits = float(sum(rows * k for rows, k in matrices))
+        projected = how.fused and how.axis == "out"
+        multiplied = [
+            (multiplied_rows(shapes.linears[n][0], rows, codes[n], cost.rows, projected), k)
+            for n, (rows, k) in zip(members, matrices, strict=True)
+        ]
+        bits = float(sum(rows * k for rows, k in multiplied))
         sums = 4 * how.columns * sum(rows for rows, _ in matrices)
         outputs = sum(2 * how.batch * shapes.linears[n][0] for n in members)
         outputs += sum(scale_bytes(shapes.linears[n]) for n in members)
         words = sum(rows * -(-k // WORD) * WORD // 8 for rows, k in matrices)
         # every tile of rows reads all planes again, every tile of columns all words
-        again = sum(-(-rows // cost.rows) * padded * k for rows, k in matrices)
+        again = sum(rows // cost.rows * padded * k for rows, k in multiplied)
         product = Kernel(
             "product",
             1,
             words + padded * inner + (outputs if how.fused else sums),
             lanes=tiles * bits * cost.lanes_per_bit,
-            cache_bytes=tiles * words + again,
+            cache_bytes=tiles * bits / 8 + again,
             int8_macs=tiles * bits * cost.columns,
         )
         kernels.append(product)

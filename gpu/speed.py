@@ -9,6 +9,7 @@ from algo.errors import LiftError
 from algo.footprint import Layout
 from algo.plan import rate_code
 from algo.shapes import ModelShapes
+from algo.shipped import shipped_codes
 from gpu.decoding_work import Decoding, our_kernels
 from gpu.gpus import Gpu
 from gpu.product_costs import Costs, default_tile
@@ -25,6 +26,7 @@ class Speed:
     Attributes:
         gpu: name.
         bits: per weight.
+        code: the code that was counted with.
         steps: time of a decoding step, by scenario.
         tokens_per_second: of all sequences together, by scenario.
         weights_only: tokens per second if nothing but the packed words and the head were read, at
@@ -35,6 +37,7 @@ class Speed:
 
     gpu: str
     bits: float
+    code: str
     steps: Mapping[str, StepTime]
     tokens_per_second: Mapping[str, float]
     weights_only: float
@@ -47,7 +50,9 @@ class Speed:
 
 
 def plain_code(bits: float) -> LiftCode:
-    """A code of exactly `bits` per weight to count with; parities cost no bytes here.
+    """A code of exactly `bits` per weight that the one-bit product takes, to count with.
+
+    The best shipped sliding one without parities, else what `algo.plan.rate_code` makes up.
 
     Raises:
         LiftError: no code with groups of at most 16 weights has that rate, or it is out of range.
@@ -56,6 +61,14 @@ def plain_code(bits: float) -> LiftCode:
         raise LiftError(
             f"{bits:g} bits per weight are not between {LOWEST_BITS:g} and {HIGHEST_BITS:g}"
         )
+    plain = [
+        shipped
+        for shipped in shipped_codes().values()
+        if abs(shipped.code.rate - bits) < 1e-9 and shipped.code.overlap
+        if not shipped.code.parities
+    ]
+    if plain:
+        return min(plain, key=lambda shipped: shipped.mse).code
     code = rate_code(bits)
     if abs(code.rate - bits) > 1e-9:
         raise LiftError(
@@ -102,6 +115,7 @@ def estimate(
     return Speed(
         gpu=gpu.name,
         bits=bits,
+        code=code.name,
         steps=steps,
         tokens_per_second={name: how.batch / step.seconds for name, step in steps.items()},
         weights_only=how.batch * gpu.bandwidth_tbs * 1e12 / read,

@@ -69,6 +69,7 @@ def _row(model: str, gpu: str, speed: Speed) -> dict[str, Any]:
         "model": model,
         "gpu": gpu,
         "bits": speed.bits,
+        "code": speed.code,
         "tokens_per_second": dict(speed.tokens_per_second),
         "milliseconds": {name: 1e3 * step.seconds for name, step in speed.steps.items()},
         "expected_milliseconds_by_cause": {k: 1e3 * v for k, v in expected.by_cause.items()},

@@ -9,7 +9,15 @@ import torch
 from algo.errors import LiftError
 from algo.matrix import AXES, Axis
 from algo.shapes import read_shapes
-from gpu.decoding_work import Decoding, ProductCost, bit_matrix, dense_kernels, our_kernels
+from algo.shipped import shipped_codes
+from gpu.decoding_work import (
+    Decoding,
+    ProductCost,
+    bit_matrix,
+    dense_kernels,
+    multiplied_rows,
+    our_kernels,
+)
 from gpu.gpus import Gpu
 from gpu.llama_models import MODELS, llama_shapes
 from gpu.speed import plain_code
@@ -46,24 +54,58 @@ def test_weights_of_llama_3_8b_by_hand() -> None:
 
 
 @pytest.mark.parametrize("bits", [2.0, 2.4, 3.0])
-def test_bits_read_are_those_of_the_weights(bits: float) -> None:
-    how = Decoding(context=1)
-    products = [k for k in ours(bits, how) if k.name == "product"]
-    read = sum(k.launches * k.lanes for k in products) / COST.lanes_per_bit
+@pytest.mark.parametrize("fused", [True, False])
+def test_bits_read_are_those_of_the_weights(bits: float, fused: bool) -> None:
+    how = Decoding(context=1, fused=fused)
+    code = plain_code(bits)
+    read = sum(r * k for r, k in (bit_matrix(s, code, "out") for s in SMALL.linears.values())) / 8
     # rows that are no multiple of the group are padded to one
-    assert bits * SMALL.weights <= read <= 1.001 * bits * SMALL.weights
-    beside = 32 * sum(16 * k + 4 * rows for rows, k in STACKS)  # planes; output and scales
-    assert total(products, "product", "memory_bytes") == read / 8 + beside
+    assert bits * SMALL.weights / 8 <= read <= 1.001 * bits * SMALL.weights / 8
+    beside = 32 * sum(16 * k for _, k in STACKS)  # planes
+    if fused:
+        beside += 32 * sum(4 * rows for rows, _ in STACKS)  # output and scales
+    else:
+        beside += sum(4 * 2 * bit_matrix(s, code, "out")[0] for s in SMALL.linears.values())
+    assert total(ours(bits, how), "product", "memory_bytes") == read + beside
+
+
+def test_programs_repeat_the_bits_that_neighbours_share() -> None:
+    """Shares of rows that are not repeated in tiles of 64, as `gpu.fused` states them."""
+    for name, share in (("12/5+9", 0.84), ("2/1+10", 0.84), ("24/10", 0.75), ("16/8", 1.0)):
+        code = shipped_codes()[f"LQ-{name}"].code
+        rows = 8000 // code.group * code.lifted
+        assert rows / multiplied_rows(8000, rows, code, 64, True) == pytest.approx(share, abs=0.01)
+        assert multiplied_rows(8000, rows, code, 64, False) == -(-rows // 64) * 64
+
+
+def test_programs_of_a_code_by_hand() -> None:
+    code = random_code(2, 1, window=4)  # 7 outputs of 4 bits, two apart, in 16 rows
+    assert [multiplied_rows(n, 2 * n, code, 16, True) for n in (1, 7, 8, 14, 15)] == [
+        16, 16, 32, 32, 48,
+    ]  # fmt: skip
+    with pytest.raises(LiftError, match="a window of 4 bits does not fit a tile of 3 rows"):
+        multiplied_rows(8, 16, code, 3, True)
 
 
 def test_the_cache_delivers_words_once_and_planes_to_every_tile_of_rows() -> None:
-    how = Decoding(context=1)
-    words = total(ours(2.0, how), "product", "lanes") / COST.lanes_per_bit / 8
+    how = Decoding(context=1, fused=False)
+    words = 2 * SMALL.weights / 8
     planes = 32 * sum(2 * rows // 64 * 16 * k for rows, k in STACKS)
     assert total(ours(2.0, how), "product", "cache_bytes") == words + planes
     assert planes == 2 * words  # 16 columns of a byte per 64 rows of a bit
-    twice = Decoding(context=1, batch=16)  # 32 columns: two tiles read the words
+    twice = replace(how, batch=16)  # 32 columns: two tiles read the words
     assert total(ours(2.0, twice), "product", "cache_bytes") == 2 * words + 2 * planes
+
+
+@pytest.mark.parametrize("bits", [2.0, 2.4, 3.0])
+def test_instructions_and_products_follow_the_bits_multiplied(bits: float) -> None:
+    plain, fused = (ours(bits, Decoding(fused=f)) for f in (False, True))
+    for kernels in (plain, fused):
+        lanes = total(kernels, "product", "lanes")
+        assert total(kernels, "product", "int8_macs") == lanes / COST.lanes_per_bit * 16
+    multiplied = total(plain, "product", "lanes") / COST.lanes_per_bit
+    assert bits * SMALL.weights <= multiplied <= 1.02 * bits * SMALL.weights
+    assert 1.1 < total(fused, "product", "lanes") / total(plain, "product", "lanes") < 1.4
 
 
 def test_the_matrix_lies_along_the_inputs_on_both_axes() -> None:
@@ -124,7 +166,6 @@ def test_columns_repeat_the_tile() -> None:
     assert Decoding(batch=2, axis="in").columns == 8
     assert Decoding(batch=2, axis="in", digits=1).columns == 8
     once = total(ours(2.0, Decoding(batch=8)), "product", "int8_macs")
-    assert once == 16 * 2 * SMALL.weights
     assert total(ours(2.0, Decoding(batch=9)), "product", "int8_macs") == 2 * once
 
 

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 FIGURES = {
     "tokens_per_second", "milliseconds", "expected_milliseconds_by_cause", "launches", "fits",
     "moved_bytes", "weights_only_tokens_per_second", "memory_bytes", "gpu_bytes", "model", "gpu",
-    "bits",
+    "bits", "code",
 }  # fmt: skip
 
 
