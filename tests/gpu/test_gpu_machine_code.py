@@ -212,6 +212,40 @@ def test_the_slow_path_of_warps_out_of_step_is_left_out():
     assert machine_code.count(found).classes == {"convert": 1, "control": 2}
 
 
+def test_what_is_called_belongs_to_the_body():
+    found = steady(
+        "CALL.REL.NOINC `(.L_x_1)",
+        "EXIT",
+        ".L_x_1:",
+        "MUFU.RCP R1, R2",
+        "RET.REL.NODEC R20 `(k)",
+        *PADDING,
+    )
+    assert machine_code.count(found).classes == {"float": 1, "control": 3}
+
+
+def test_of_nested_loops_the_one_with_more_instructions_of_its_own_is_the_loop():
+    def nest(outside):
+        return steady(
+            "MOV R1, R2",
+            ".L_x_0:",
+            *["IMAD R1, R2, R3, R4"] * outside,
+            ".L_x_1:",
+            *["IADD3 R1, R1, R2, R3"] * 7,
+            "@P1 BRA `(.L_x_1)",
+            "@P0 BRA `(.L_x_0)",
+            "EXIT",
+        )
+
+    assert (nest(3).loop, nest(3).nested, len(nest(3).own)) == (True, 0, 8)
+    assert (nest(9).loop, nest(9).nested, len(nest(9).own)) == (True, 1, 10)
+
+
+def test_a_loop_of_one_instruction():
+    (loop,) = control_flow.loops([(1,), (1, 2), ()])
+    assert loop.nodes == {1}
+
+
 def test_a_loop_entered_in_two_places():
     edges = [(1, 2), (2,), (1, 3), ()]
     (loop,) = control_flow.loops(edges)
@@ -263,6 +297,11 @@ def test_amd():
         "tensor": 1, "alu": 1, "global": 1, "shared": 1, "control": 3, "uniform": 1
     }  # fmt: skip
     assert counts.issued == 4  # scalar and control instructions issue beside them
+
+
+def test_amd_without_a_loop():
+    found = steady("v_add_f32_e32 v1, v2, v3", "s_endpgm", "s_nop 0", "v_mov_b32_e32 v1, v2")
+    assert machine_code.count(found).classes == {"float": 1, "control": 1}
 
 
 @pytest.mark.parametrize(
@@ -401,11 +440,13 @@ def test_units_of_a_trip(work, units, seen_in):
         (Work("bit", 1500, columns=16), r"multiplies what 1\.36533 trips"),
         (Work("weight", 64, stored_bytes=100), r"stores what 2\.56 trips .* 64 weights"),
         (Work("value", 64, loaded_bytes=2048), r"loads what 0\.5 trips .* 64 values"),
+        (Work("value", 64, stored_bytes=128), r"stores what 0 trips"),
     ],
 )
 def test_a_job_that_the_machine_code_contradicts(work, message):
+    lines = LOOP if "stores what 0" not in message else LOOP[:5] + LOOP[6:]
     with pytest.raises(LiftError, match=message):
-        machine_code.trip(steady(*LOOP), work, warps=4, warp_lanes=32)
+        machine_code.trip(steady(*lines), work, warps=4, warp_lanes=32)
 
 
 def test_where_the_shape_is_hidden_the_loads_tell():
