@@ -14,6 +14,7 @@ from gpu.decoding_work import Decoding
 from gpu.llama_models import MODELS, llama_shapes
 from gpu.product_costs import REPORT, read_product_costs
 from gpu.speed_checks import gpu_named
+from gpu.time_model import CAUSES
 from liftquant.estimate_plot import draw
 from liftquant.estimating import Question, answer
 
@@ -47,20 +48,20 @@ def _span(speed: dict[str, float]) -> str:
 
 def predicted_table(result: dict[str, Any]) -> str:
     """Our estimates."""
-    causes = ("memory", "cache", "issue", "tensor", "fixed")
+    spent = [row["expected_milliseconds_by_cause"] for row in result["estimates"]]
+    causes = [cause for cause in (*CAUSES, "fixed") if any(ms[cause] for ms in spent)]
     headings = (
         "model", "GPU", "code", "bits", "tokens/s, ESTIMATE", "range", "words only", "ms",
         *causes, "launches", "takes, GiB", "fits",
     )  # fmt: skip
     rows = []
-    for row in result["estimates"]:
-        spent = row["expected_milliseconds_by_cause"]
+    for row, ms in zip(result["estimates"], spent, strict=True):
         rows.append([
             row["model"], result["gpus"][row["gpu"]]["name"], row["code"], f"{row['bits']:g}",
             f"**{row['tokens_per_second']['expected']:.0f}**", _span(row["tokens_per_second"]),
             f"{row['weights_only_tokens_per_second']:.0f}",
             f"{row['milliseconds']['expected']:.2f}",
-            *(f"{spent[cause]:.2f}" if spent[cause] else "" for cause in causes),
+            *(f"{ms[cause]:.2f}" if ms[cause] else "" for cause in causes),
             f"{row['launches']:,}", f"{row['memory_bytes'] / 2**30:.1f}",
             "yes" if row["fits"] else "**no**",
         ])  # fmt: skip

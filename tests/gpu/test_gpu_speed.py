@@ -109,6 +109,11 @@ def test_every_figure_that_can_be_is_checked() -> None:
         assert check.ratio == pytest.approx(check.predicted / check.figure.tokens_per_second)
 
 
+def test_formats_that_rotate_take_launches_for_it() -> None:
+    predicted = {check.figure.id: check.predicted for check in checks()}
+    assert predicted["qtip-readme-qtip-7b"] < predicted["qtip-readme-aqlm-7b"]  # as many bytes
+
+
 @pytest.mark.parametrize(
     ("gpu", "methods"), [("rtx-4090", {"fp16", "EXL2", "GPTQ"}), ("a100", {"int8 (torchao)"})]
 )
