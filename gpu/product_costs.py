@@ -14,6 +14,9 @@ REPORT = Path(__file__).parent.parent / "benchmarks" / "kernels.json"
 # bitmm-64x8x128-plain, fused-out-a15-64x8x128x2x3: rows, columns and bytes of K of the tile
 _NAME = re.compile(r"(bitmm|fused)-(?:.*-)?((\d+)x(\d+)x\d+)(?:[x-].*)?")
 
+# the targets with products of warp groups, which have wide tiles of their own
+_GROUPS = frozenset({"sm_90", "sm_100"})
+
 Costs = Mapping[str, Mapping[str, ProductCost]]  # by target and size of the tile
 
 
@@ -50,7 +53,7 @@ def default_tile(costs: Costs, target: str, columns: int) -> ProductCost:
     Raises:
         LiftError: the report has no figure of it for `target`.
     """
-    tile = tile_for(columns)
+    tile = tile_for(columns, groups=target in _GROUPS)
     size = f"{tile.rows}x{tile.columns}x{tile.inner}"
     if size not in costs.get(target, {}):
         raise LiftError(

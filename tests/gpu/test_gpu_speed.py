@@ -22,11 +22,12 @@ from gpu.speed_checks import (
     gpu_named,
     scenario,
 )
-from gpu.tiles import NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
+from gpu.tiles import GROUP_TILES, GROUP_WIDE, NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
 
 # 1.5 lane-instructions per weight at 2.4 bits; all targets as if they were alike
 TILES = {
-    f"{t.rows}x{t.columns}x{t.inner}": ProductCost(t.rows, t.columns, 0.625) for t in NVIDIA_TILES
+    f"{t.rows}x{t.columns}x{t.inner}": ProductCost(t.rows, t.columns, 0.625)
+    for t in NVIDIA_TILES + GROUP_TILES
 }
 COSTS = dict.fromkeys(("sm_80", "sm_89", "sm_90", "sm_100"), TILES)
 SMALL, LARGE = (llama_shapes(MODELS[name]) for name in ("llama-3-8b", "llama-3-70b"))
@@ -156,11 +157,20 @@ def test_costs_come_from_the_report(tmp_path: Path) -> None:
     assert fused["a"] == alone["a"] == {"64x8x128": ProductCost(64, 8, 0.7)}
 
 
+@pytest.mark.parametrize("target", ["sm_80", "sm_89", "sm_90", "sm_100"])
 @pytest.mark.parametrize(
-    ("columns", "tile"), [(1, SINGLE), (8, SINGLE), (9, NARROW), (17, WIDE), (512, WIDE)]
-)
-def test_the_tile_is_the_one_that_is_launched(columns: int, tile: Tile) -> None:
-    assert default_tile(COSTS, "sm_90", columns) == ProductCost(tile.rows, tile.columns, 0.625)
+    ("columns", "tile", "of_groups"),
+    [
+        (1, SINGLE, SINGLE), (8, SINGLE, SINGLE), (9, NARROW, NARROW),
+        (17, WIDE, GROUP_WIDE), (512, WIDE, GROUP_WIDE),
+    ],
+)  # fmt: skip
+def test_the_tile_is_the_one_that_is_launched(
+    target: str, columns: int, tile: Tile, of_groups: Tile
+) -> None:
+    launched = of_groups if target in ("sm_90", "sm_100") else tile
+    cost = ProductCost(launched.rows, launched.columns, 0.625)
+    assert default_tile(COSTS, target, columns) == cost
 
 
 @pytest.mark.parametrize(
