@@ -7,6 +7,7 @@ import typer
 
 from algo.errors import LiftError
 from liftquant.console import err, out, print_json, progress
+from liftquant.estimate_command import estimate
 
 kernels = typer.Typer(help="Compile the GPU kernels offline.", no_args_is_help=True)
 
@@ -78,3 +79,6 @@ def build_kernels(
     if changes:
         raise typer.Exit(1)
     err.print(f"nothing worse than in {baseline}", soft_wrap=True)
+
+
+kernels.command("estimate")(estimate)
