@@ -19,7 +19,15 @@ from gpu.random_layer import random_matrix
 from gpu.tuning_table import read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
 from liftquant.cli import run
-from liftquant.gpu_bench import DENSE, OURS, LayerBench, Result, check_layers, described
+from liftquant.gpu_bench import (
+    DENSE,
+    OURS,
+    LayerBench,
+    Result,
+    check_layers,
+    described,
+    result_json,
+)
 from liftquant.gpu_bench_table import check_table, time_tables
 from liftquant.gpu_options import check_file, positive_integers, rates
 from liftquant.gpu_peer import ADAPTERS, adapter, group_size, grouped, installed
@@ -212,6 +220,43 @@ def test_peers_are_not_imported_to_see_whether_they_are_there():
     )
     subprocess.run([sys.executable, "-c", script], check=True)
     assert not installed("bitblas")
+
+
+def test_a_peer_that_overflows_is_nan_in_the_table_and_null_in_json(monkeypatch):
+    fake_gpu.install(monkeypatch, "gemlite")
+    one = measured(layer((64, 256)))
+    peer = adapter("gemlite")
+    prepare = peer.prepare
+
+    def overflowing(weights, bits):
+        return prepare(weights, bits)._replace(call=lambda x: x[:, :1] * torch.inf + weights[:, 0])
+
+    monkeypatch.setattr(peer, "prepare", overflowing)
+    one.peer("gemlite", peer)
+    result = Result({}, {"a": described(layer((64, 256)))}, [], one.rows, [], [])
+    assert [row["error"] for row in result_json(result)["rows"]][2:] == [None] * 4
+    text = io.StringIO()
+    Console(file=text, width=80).print(time_tables(result)[0])
+    assert "inf" in text.getvalue() or "nan" in text.getvalue()
+
+
+def test_an_error_of_ours_leaves_what_was_measured(monkeypatch):
+    paths = layer()
+    one = LayerBench("a", paths, [1], fake_gpu.timer, 1e12)
+    monkeypatch.setattr(FakePaths, "product", lambda *_: 1 / 0)
+    one.own(default_table(), [])
+    assert [row.method for row in one.rows] == [DENSE]
+    assert one.failures[0].reason == "ZeroDivisionError: division by zero"
+
+
+def test_tensors_are_made_again_after_they_were_released():
+    one = measured(layer())
+    rows = list(one.rows)
+    one.release()
+    assert not [name for name in vars(one) if name in ("_work", "_weights", "_exact")]
+    one.rows.clear()
+    one.dense()
+    assert one.rows == rows
 
 
 # ---- the command
