@@ -15,6 +15,8 @@ from algo.errors import LiftError
 from algo.shipped import load_code
 from gpu.dispatch import default_table, load_table, plan
 from gpu.exact_layer import decoded_weights
+from gpu.interpret import interpreter
+from gpu.paths import PathLayer
 from gpu.random_layer import random_matrix
 from gpu.tuning_table import read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
@@ -286,6 +288,28 @@ def test_a_benchmark_from_end_to_end(capsys, monkeypatch, tmp_path):
     assert result["layers"]["33x64, LQ-12/5+9"]["rows"] == 33
     assert result["failures"] == []
     assert "checking: done" in err
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+def test_the_kernels_themselves_from_end_to_end(capsys, monkeypatch, tmp_path, axis):
+    """Interpreted where a GPU would run them; all else as with one."""
+    fake_gpu.pretend(monkeypatch, PathLayer)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    layers = ("--shapes", "17x40", "--bits", "2.4", "--axis", axis)
+    with interpreter(checked=False) as run_kernel:
+        monkeypatch.setattr("gpu.interpret.as_is", run_kernel)
+        tune = ("kernels", "tune", *layers, "--columns", 4, "--digits", 2)
+        status, _, err = answer(capsys, *tune)
+        assert status == 0, err
+        bench = ("bench", "gpu", *layers, "--batch", 1, "--against", "none", "--json")
+        status, out, err = answer(capsys, *bench)
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["environment"]["tuning"] == "measured"
+    assert [row["method"] for row in result["rows"]] == [DENSE, OURS]
+    assert result["rows"][1]["path"].startswith("fused ")  # all take the same time
+    assert result["rows"][1]["error"] < 1e-3
+    assert len(result["preparations"]) == 1
 
 
 def test_the_table_for_people(capsys, monkeypatch, tmp_path):
