@@ -224,7 +224,9 @@ def test_layers_that_could_overflow_are_refused() -> None:
     said = rf"40x{MAX_INNER + 1} layer in LQ-16/8 on axis out .* {MAX_INNER + 1}, over {MAX_INNER}"
     with pytest.raises(LiftError, match=said):
         bounds((40, MAX_INNER + 1), code, "out", 1)
-    with pytest.raises(LiftError, match=r"3x600000 layer in LQ-16/8 on axis in .* of 1200000, over"):
+    with pytest.raises(
+        LiftError, match=r"3x600000 layer in LQ-16/8 on axis in .* of 1200000, over"
+    ):
         bounds((3, 600_000), code, "in", 1)
 
 
