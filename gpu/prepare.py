@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # which would import triton
     from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
 
+
 class Blocks(NamedTuple):
     """Shapes of programs: of the whitening, and bytes of a token's rows in the last launch."""
 
@@ -88,7 +89,7 @@ def prepare(
 
 def large_blocks(tokens: int, n: int) -> Blocks:
     """Few programs of many elements, for the interpreter, which takes its time per program."""
-    from gpu.whiten import Block, FEW
+    from gpu.whiten import FEW
 
     rows = min(1024, 1 << (tokens * n - 1).bit_length())
     return Blocks(FEW._replace(parts=4, rows=rows), min(1024, 1 << (n - 1).bit_length()))
@@ -123,7 +124,7 @@ def _lifted(integers: Int64Array, tables: "LiftTables") -> Int64Array:
     out = np.zeros((len(integers), tables.groups, tables.lifted), np.int64)
     for place, tap in zip(tables.places.T.numpy(), tables.taps.T.numpy(), strict=True):
         out += padded[:, (first + place) % weights] * tap
-    return out.reshape(len(integers), -1)
+    return out.reshape(len(integers), tables.groups * tables.lifted)
 
 
 def _width(
