@@ -18,7 +18,7 @@ from gpu.exact_layer import decoded_weights
 from gpu.interpret import interpreter
 from gpu.paths import PathLayer
 from gpu.random_layer import random_matrix
-from gpu.tuning_table import read_table, table_path, write_table
+from gpu.tuning_table import Timed, read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
 from liftquant.cli import run
 from liftquant.gpu_bench import (
@@ -72,6 +72,14 @@ def test_identity_gives_the_weights_in_blocks(axis, digits):
     wrong = Wrong(paths.matrix, digits)
     # of 64 columns in blocks of 7 the last of the first block is column 6, of all rows the last
     assert identity_differs(wrong, DOT, block=7) == (32, 6)
+
+
+def test_a_weight_of_the_last_block_is_looked_at():
+    class WrongLate(FakePaths):
+        def product(self, choice, digits, step):
+            return lambda: FakePaths.product(self, choice, digits, step)() + digits[0, :, 63:]
+
+    assert identity_differs(WrongLate(layer().matrix, 2), FUSED, block=7) == (0, 63)
 
 
 def test_every_candidate_is_checked_for_every_batch_and_on_the_identity():
@@ -136,6 +144,18 @@ def test_rows_by_hand():
     assert ours.times_dense == 1.0
     assert dense.bits_per_weight == 16.0
     assert ours.bits_per_weight == paths.matrix.bits_per_weight
+
+
+def test_times_dense_is_how_many_times_faster():
+    medians = iter([30.0, 12.0, 1.0])
+
+    def timer(call):
+        return Timed(median=next(medians), p20=1.0, p80=99.0)
+
+    one = LayerBench("a", layer(), [1], timer, 1e12)
+    one.own(default_table(), [])
+    assert [row.times_dense for row in one.rows] == [1.0, 2.5]
+    assert one.preparations[0].microseconds.median == 1.0
 
 
 def test_errors_are_those_of_digits_and_of_float16():
