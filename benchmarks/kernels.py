@@ -1,9 +1,10 @@
 """What the kernels compile to, on record: ``python -m benchmarks.kernels``.
 
 Compiles all of them, writes ``kernels.json`` beside this file and the table in ``docs/kernels.md``.
-Tests compile a part again and fail where it got worse, or better without having been recorded.
+Tests compile the tightest again and fail where one got worse, or better without being recorded.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from algo.errors import LiftError
@@ -18,24 +19,46 @@ from liftquant.kernels_table import markdown
 BASELINE = Path(__file__).parent / "kernels.json"
 PAGE = Path(__file__).parent.parent / "docs" / "kernels.md"
 START, END = "<!-- kernels: start -->\n", "<!-- kernels: end -->\n"
-# one code of each kind of tables: one cell, three, crossing parities; others differ in their sizes
-CODES = ("any", "LQ-24/10", "LQ-12/5+9", "LQ-11/5+13^16")
 
 
-def representative(name: str) -> bool:
-    """Whether what is compiled for the code of this name is compiled again by every test run."""
-    return name in CODES
+def tightest(record: Record, target: str, by_code: bool) -> list[KernelJob]:
+    """Of every kernel what is launched for a single token, and what takes the most registers.
+
+    Configurations that the record lacks are taken as well.
+
+    Args:
+        record: what the registers are read from.
+        target: configurations for it.
+        by_code: the most registers for every code instead of one.
+    """
+    registers = {_key(k): k["registers"] for k in record["kernels"] if k["target"] == target}
+    chosen: dict[tuple[str, str], KernelJob] = {}
+    most: dict[tuple[str, str], tuple[int, KernelJob]] = {}
+    for job in all_jobs():
+        if not job.suits(target):
+            continue
+        key = (job.kernel, job.code)
+        if job.batch_one or key not in registers:
+            chosen[key] = job
+            continue
+        group = (job.function.fn.__qualname__, job.code if by_code else "")
+        taken = registers[key]
+        if group not in most or taken > most[group][0]:
+            most[group] = (taken, job)
+    chosen |= {(job.kernel, job.code): job for _, job in most.values()}
+    return list(chosen.values())
 
 
-def representative_jobs() -> list[KernelJob]:
-    """Every kernel, for one code of each kind."""
-    return [job for job in all_jobs() if representative(job.code)]
+def part(record: Record, jobs: Mapping[str, Sequence[KernelJob]]) -> Record:
+    """The figures of some jobs, which are listed by target."""
+    keys = {(target, job.kernel, job.code) for target in jobs for job in jobs[target]}
+    kernels = [k for k in record["kernels"] if (k["target"], *_key(k)) in keys]
+    gpus = {target: record["gpus"][target] for target in jobs}
+    return {**record, "gpus": gpus, "kernels": kernels}
 
 
-def representative_part(record: Record) -> Record:
-    """The figures of those."""
-    kernels = [kernel for kernel in record["kernels"] if representative(kernel["code"])]
-    return {**record, "kernels": kernels}
+def _key(kernel: Record) -> tuple[str, str]:
+    return kernel["kernel"], kernel["code"]
 
 
 def page_with(record: Record, page: str) -> str:
@@ -48,7 +71,8 @@ def page_with(record: Record, page: str) -> str:
     _, end, after = rest.partition(END)
     if not start or not end:
         raise LiftError(f"{PAGE} lacks the lines {START.strip()!r} and {END.strip()!r}")
-    return f"{before}{start}{markdown(representative_part(record))}{end}{after}"
+    shown = part(record, {target: tightest(record, target, False) for target in TARGETS})
+    return f"{before}{start}{markdown(shown)}{end}{after}"
 
 
 def recorded() -> Record:

@@ -23,7 +23,7 @@ from algo.errors import LiftError
 from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.tables import as_int32
-from gpu.tiles import AMD_NARROW, AMD_TILES, AMD_WIDE, NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
+from gpu.tiles import AMD_TILES, DEFAULTS, GROUP_TILES, NVIDIA_TILES, Tile, tile_for
 
 UNIT = 16  # bytes that one load brings, if rows start at multiples of it
 
@@ -273,6 +273,7 @@ def jobs() -> list[KernelJob]:
     kinds = (
         (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), False),
         (NVIDIA_TILES, ("sm_80",), True),
+        (GROUP_TILES, ("sm_90", "sm_100"), False),
         (AMD_TILES, ("gfx942",), False),
     )
     return [
@@ -280,7 +281,7 @@ def jobs() -> list[KernelJob]:
         for tiles, targets, inline in kinds
         for tile in tiles
         for split in (False, True)
-        if not split or tile in (SINGLE, NARROW, WIDE, AMD_NARROW, AMD_WIDE)
+        if not split or tile in DEFAULTS
     ]
 
 
@@ -290,9 +291,9 @@ def _job(tile: Tile, targets: tuple[str, ...], inline: bool, split: bool) -> Ker
     aligned = ("row_bytes", "part_bytes", "row_stride", "column_stride", "plane_stride")
     shape = {"ROWS": tile.rows, "COLUMNS": tile.columns, "INNER": tile.inner}
     size = f"{tile.rows}x{tile.columns}x{tile.inner}"
-    kind = "amd" if targets == ("gfx942",) else "packed" if inline else "plain"
+    kind = "-packed" if inline else "-amd" if targets == ("gfx942",) else ""
     return KernelJob(
-        kernel=f"bitmm-{size}-{kind}" + ("-split" if split else ""),
+        kernel=f"bitmm-{size}{kind}" + ("-split" if split else ""),
         code="any",
         function=bitmm_kernel,
         signature=pointers | extents | dict.fromkeys(aligned, "i32"),
@@ -300,6 +301,6 @@ def _job(tile: Tile, targets: tuple[str, ...], inline: bool, split: bool) -> Ker
         aligned=(*pointers, *aligned),
         options={"num_warps": tile.warps, "num_stages": tile.stages},
         work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
-        batch_one=tile in (SINGLE, AMD_NARROW),
+        batch_one=tile in (tile_for(1), tile_for(1, amd=True)),
         targets=targets,
     )

@@ -123,7 +123,7 @@ def compile_one(job: KernelJob, target: str) -> KernelReport:
     """Compile one kernel and read its costs out of the result.
 
     Raises:
-        LiftError: the machine code contradicts what the job says of its work.
+        LiftError: it does not compile, or the machine code contradicts what the job says.
     """
     compiled = machine_code_of(job, target)
     stores = job.work is not None and job.work.stored_bytes > 0
@@ -178,7 +178,11 @@ def parse(assembly: str, target: str) -> Code:
 
 
 def machine_code_of(job: KernelJob, target: str) -> Compiled:
-    """Compile one kernel. Triton's cache goes to a temporary directory, nothing is left behind."""
+    """Compile one kernel. Triton's cache goes to a temporary directory, nothing is left behind.
+
+    Raises:
+        LiftError: it does not compile.
+    """
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -195,7 +199,12 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
         triton.knobs.cache.dir = scratch
         # results compared with == may use no fused multiply-add; Triton warns where it is open
         options = {**job.options, "enable_fp_fusion": False}
-        compiled = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
+        try:
+            compiled = triton.compile(source, target=GPUTarget(*TARGETS[target]), options=options)
+        except (RuntimeError, triton.TritonError) as error:
+            raise LiftError(
+                f"{job.kernel} ({job.code}) does not compile for {target}: {error}"
+            ) from error
         if TARGETS[target][0] == "cuda":
             binary = compiled.asm["cubin"]
             path = Path(scratch) / "kernel.cubin"

@@ -43,7 +43,7 @@ class Tile(NamedTuple):
 TILE = Tile(streams=32, weights=128, warps=4)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def window_bits(starts, weight, lifted, group):  # type: ignore[no-untyped-def]
     """First window bit and place in the group of the weights numbered `weight` of a stream."""
     first = weight // group

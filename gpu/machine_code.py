@@ -1,11 +1,11 @@
 """What a kernel's machine code does in its steady loop, and what that is per weight.
 
 The steady loop is the one that holds the work: the most tensor instructions where the kernel has
-any, else the most instructions (those of loops inside it not counted) among the loops that store,
-if it is to store. Where the work lies outside of loops, or in several, the whole body is counted
-instead and said to be so. Counts are of one trip through every instruction of the loop, whether or
-not a branch or predicate may skip it. Loops inside that wait count once, others as often as the
-job says. Latency and caches are not seen.
+any, else the most instructions (those of loops inside it not counted) among the loops that load or
+store, or that store to global memory where that is said to be the work. Where the work lies outside
+of loops, or in several, the whole body is counted instead and said to be so. Counts are of one trip
+through every instruction of the loop, whether or not a branch or predicate may skip it. Loops
+inside that wait count once, others as often as the job says. Latency and caches are not seen.
 """
 
 from collections import Counter
@@ -80,7 +80,9 @@ def steady_loop(code: Code, stores: bool = False) -> Steady:
     tensor = any(_is_tensor(code.instructions[at]) for at in body)
 
     def work(loop: Loop) -> int:
-        if stores and not tensor and not any(_stores(code.instructions[at]) for at in loop.nodes):
+        # compilers also make loops out of a reduction over the lanes of a warp
+        moves = _stores if stores else _touches_memory
+        if not tensor and not any(moves(code.instructions[at]) for at in loop.nodes):
             return 0
         return sum(not tensor or _is_tensor(code.instructions[at]) for at in loop.own)
 
@@ -102,6 +104,10 @@ def _waits(code: Code, loop: Loop) -> bool:
     """Whether a loop polls a barrier or sleeps: it turns once where nobody waits."""
     waiting = ("SYNCS.", "NANOSLEEP", "s_sleep")
     return any(code.instructions[at].opcode.startswith(waiting) for at in loop.own)
+
+
+def _touches_memory(instruction: Instruction) -> bool:
+    return opcodes.classify(instruction.opcode) in ("global", "shared", "atomic")
 
 
 def _stores(instruction: Instruction) -> bool:

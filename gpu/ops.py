@@ -76,11 +76,10 @@ def _bitmm(words: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
         return reference.bitmm(words, digits)
     from gpu.bitmm import launch
     from gpu.interpret import as_is
-    from gpu.tiles import tile_for
+    from gpu.tiles import default_tile
 
     with torch.cuda.device(words.device):
-        tile = tile_for(columns, amd=torch.version.hip is not None)
-        return launch(as_is, words, digits, tile)
+        return launch(as_is, words, digits, default_tile(words.device, columns))
 
 
 @_bitmm.register_fake

@@ -35,8 +35,8 @@ NARROW = Tile(outputs=128, tokens=1, warps=4)  # decoding: a thread for an outpu
 WIDE = Tile(outputs=32, tokens=16, warps=4)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def rounded_once(a, b):
+@triton.jit
+def rounded_once(a, b):  # type: ignore[no-untyped-def]
     """float32 of ``a * b`` as if the product were exact, `algo.activations.product_rounded_once`.
 
     `a` is float64; `b` is float64 of at most 26 significant bits, so that only `a` is split. What
@@ -48,16 +48,17 @@ def rounded_once(a, b):
     shifted = a * 134217729.0  # 2**27 + 1
     high = shifted - (shifted - a)
     lost = (high * b - product) + (a - high) * b
+    # in integers, because float64 comparisons are slow where float64 is
     word = product.to(tl.int64, bitcast=True)
+    gap = lost.to(tl.int64, bitcast=True)
     # one unit away from zero where what was lost has the product's sign, else towards it
-    away = (lost > 0) == (product > 0)
-    moved = word + tl.where(away, 1, -1)
-    odd = tl.where(((lost > 0) | (lost < 0)) & ((word & 1) == 0), moved, word)
+    moved = word + tl.where((gap ^ word) < 0, -1, 1)
+    odd = tl.where(((gap << 1) != 0) & ((word & 1) == 0), moved, word)
     return odd.to(tl.float64, bitcast=True).to(tl.float32)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def finished(combined, scale, step, bias):
+@triton.jit
+def finished(combined, scale, step, bias):  # type: ignore[no-untyped-def]
     """float32 outputs of a layer: ``combined * scale * step`` rounded once, plus the bias.
 
     `combined` is int64 ``(OUTPUTS, TOKENS)`` of at most 45 bits, `scale` and `bias` float32
@@ -71,14 +72,13 @@ def finished(combined, scale, step, bias):
 def narrowed(y, DTYPE: tl.constexpr):  # type: ignore[no-untyped-def]
     """float32 in `DTYPE`, rounded half to even.
 
-    To bfloat16 it is rounded by its bits first, which makes the cast exact: the interpreter's own
-    would cut it off. NaN stays NaN and infinity infinity.
+    To bfloat16 by its bits: the interpreter's cast does not round. NaN stays NaN.
     """
     if tl.bfloat16 == DTYPE:
         word = y.to(tl.uint32, bitcast=True)
-        rounded = (word + (0x7FFF + ((word >> 16) & 1))) & 0xFFFF0000
+        rounded = word + (0x7FFF + ((word >> 16) & 1))
         word = tl.where((word & 0x7FFFFFFF) > 0x7F800000, 0x7FC00000, rounded)
-        y = word.to(tl.float32, bitcast=True)
+        return (word >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
     return y.to(DTYPE)
 
 

@@ -21,6 +21,9 @@ def build_kernels(
     arch: Annotated[
         str, typer.Option(help="Targets, separated by commas.")
     ] = "sm_80,sm_89,sm_90,sm_100,gfx942",
+    kernel: Annotated[
+        str, typer.Option(help="Only kernels whose name begins like this; all unless given.")
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     write: Annotated[
         Path | None, typer.Option(help="Write the report to this file, as JSON.")
@@ -42,14 +45,18 @@ def build_kernels(
     from liftquant.kernels_table import kernels_table
 
     before = read_report(baseline) if baseline else None
+    if before is not None:
+        before["kernels"] = [k for k in before["kernels"] if k["kernel"].startswith(kernel)]
     if write is not None:
         check_folder(write.absolute().parent)
         if write.is_dir():
             raise LiftError(f"{write} is a directory; name a file")
     targets = list(dict.fromkeys(name.strip() for name in arch.split(",") if name.strip()))
     check_targets(targets)
-    jobs = all_jobs()
-    total = sum(job.suits(target) for target in dict.fromkeys(targets) for job in jobs)
+    jobs = [job for job in all_jobs() if job.kernel.startswith(kernel)]
+    if not jobs:
+        raise LiftError(f"no kernel is called {kernel!r}...; all are compiled without --kernel")
+    total = sum(job.suits(target) for target in targets for job in jobs)
     with progress("compiling", total) as meter:
         reports = build(targets, jobs, lambda r: meter.advance(1, f"{r.kernel} for {r.target}"))
     record = document(reports)

@@ -1,7 +1,7 @@
 """The kernels as compiled now: the gates, and the record against them.
 
-Every kernel is compiled for every target and one code of each kind. Workers share what one of them
-compiled.
+Compiled again for every target: the one-bit product in every tile, of other kernels what a single
+token takes, and for every code what takes the most registers. Workers share what one compiled.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ import pytest
 
 from algo.errors import LiftError
 from benchmarks import kernels
+from gpu import bitmm
 from gpu.build import all_jobs, build
 from gpu.compiling import TARGETS, versions
 from gpu.gpus import gpu_for
@@ -31,9 +32,17 @@ def fresh(request, tmp_path_factory):
     with (folder / f"kernels-{request.param}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            record = document(build([request.param], kernels.representative_jobs()))
-            write_report(path, record)
+            write_report(path, document(build([request.param], jobs(request.param))))
     return read_report(path)
+
+
+@functools.cache
+def jobs(target):
+    """What is compiled again for a target."""
+    chosen = kernels.tightest(recorded(), target, by_code=True)
+    names = {(job.kernel, job.code) for job in chosen}
+    every = [job for job in bitmm.jobs() if job.suits(target)]
+    return [*chosen, *(job for job in every if (job.kernel, job.code) not in names)]
 
 
 @functools.cache
@@ -50,7 +59,7 @@ def of_batch_one(record):
 
 def test_nothing_spills(fresh):
     (target,) = fresh["gpus"]
-    assert len(fresh["kernels"]) == sum(j.suits(target) for j in kernels.representative_jobs())
+    assert len(fresh["kernels"]) == len(jobs(target))
     assert [kernel for kernel in fresh["kernels"] if kernel["spills"]] == []
 
 
@@ -78,11 +87,11 @@ def test_the_record_is_what_is_compiled_now(fresh):
     """Nothing worse, and nothing better that was not recorded."""
     if recorded()["versions"] != versions():
         pytest.skip(f"recorded with {recorded()['versions']}, here are {versions()}")
-    part = kernels.representative_part(recorded())
-    part["gpus"] = fresh["gpus"]
-    assert worse(fresh, part) == []
-    part["kernels"] = [k for k in part["kernels"] if k["target"] in fresh["gpus"]]
-    assert worse(part, fresh) == [], "better than recorded: run python -m benchmarks.kernels"
+    (target,) = fresh["gpus"]
+    before = kernels.part(recorded(), {target: jobs(target)})
+    assert unrecorded(fresh, before) == []
+    assert worse(fresh, before) == []
+    assert worse(before, fresh) == [], "better than recorded: run python -m benchmarks.kernels"
 
 
 def test_a_change_of_the_record_is_seen(fresh):
@@ -97,27 +106,40 @@ def test_a_change_of_the_record_is_seen(fresh):
 def test_the_record_holds_every_kernel_for_every_target():
     found = {(k["kernel"], k["code"], k["target"]) for k in recorded()["kernels"]}
     assert found == {(j.kernel, j.code, t) for j in all_jobs() for t in TARGETS if j.suits(t)}
-    assert unrecorded(recorded(), recorded()) == []
 
 
 def test_nothing_on_record_spills():
     assert [k for k in recorded()["kernels"] if k["spills"]] == []
 
 
-def test_every_kind_of_code_is_compiled_again():
-    codes = {job.code for job in kernels.representative_jobs()}
-    assert codes == set(kernels.CODES)
-    names = {job.kernel for job in all_jobs()}
-    assert {job.kernel for job in kernels.representative_jobs()} == names
+def test_the_tightest_of_each_kernel_are_compiled_again():
+    for target in TARGETS:
+        every = [job for job in all_jobs() if job.suits(target)]
+        chosen = kernels.tightest(recorded(), target, by_code=True)
+        assert {j.function for j in chosen} == {j.function for j in every}
+        assert {(j.function, j.code) for j in chosen} == {(j.function, j.code) for j in every}
+        assert all(job in chosen for job in every if job.batch_one)
+        found = kernels.part(recorded(), {target: every})["kernels"]
+        most = max(kernel["registers"] for kernel in found)
+        shown = kernels.part(recorded(), {target: chosen})["kernels"]
+        assert max(kernel["registers"] for kernel in shown) == most
+
+
+def test_what_is_not_on_record_is_compiled():
+    nothing = {**recorded(), "kernels": []}
+    every = [job for job in all_jobs() if job.suits("sm_90")]
+    assert len(kernels.tightest(nothing, "sm_90", by_code=False)) == len(every)
+    assert len(kernels.tightest(recorded(), "sm_90", by_code=False)) < len(every)
 
 
 def test_the_page_shows_the_record():
     page = kernels.PAGE.read_text(encoding="utf-8")
     assert kernels.page_with(recorded(), page) == page
-    part = kernels.representative_part(recorded())
-    assert page.count("\n| bitmm-") == sum(
-        k["kernel"].startswith("bitmm-") for k in part["kernels"]
-    )
+    table = page.partition(kernels.START)[2].partition(kernels.END)[0].splitlines()[2:]
+    shown = sum(len(kernels.tightest(recorded(), t, by_code=False)) for t in TARGETS)
+    assert len(table) == shown
+    other = {**recorded(), "kernels": [dict(k, registers=1) for k in recorded()["kernels"]]}
+    assert kernels.page_with(other, page) != page
 
 
 def test_a_page_without_marks_is_refused():

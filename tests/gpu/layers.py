@@ -12,6 +12,9 @@ from algo.matrix import Axis, PackedMatrix
 from algo.packing import pack_bits
 from gpu.reference import bitmm
 from gpu.stack import Stack
+from tests.conftest import CODES
+
+SEED = 33
 
 
 def layer(
@@ -24,6 +27,15 @@ def layer(
     scales = torch.from_numpy(rng.standard_normal(shape[0])).to(torch.bfloat16)
     scales[len(scales) // 2] = 0
     return PackedMatrix(code, axis, shape, pack_bits(bits.astype(np.uint8)), scales)
+
+
+def three(axis: Axis, bit: int = -1) -> tuple[list[PackedMatrix], list[torch.Tensor | None]]:
+    """Layers of 150, 37 and 33 outputs and 77 inputs, in three codes on axis ``out``; biases."""
+    rng = np.random.default_rng(SEED)
+    names = ("LQ-12/5+9", "LQ-24/10", "LQ-2/1+10") if axis == "out" else ("LQ-12/5+9",) * 3
+    shapes = ((150, 77), (37, 77), (33, 77))
+    matrices = [layer(rng, CODES[n], axis, s, bit) for n, s in zip(names, shapes, strict=True)]
+    return matrices, [torch.from_numpy(rng.standard_normal(150)).half(), None, torch.ones(33)]
 
 
 def columns(

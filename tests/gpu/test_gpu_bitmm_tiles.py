@@ -16,10 +16,18 @@ from algo.packing import pack_bits
 from gpu import bitmm, compiling
 from gpu.bitmm import digit_planes, launch, multiply, packed, padded_rows
 from gpu.interpret import interpreter
-from gpu.tiles import AMD_TILES, NARROW, NVIDIA_TILES, SINGLE, WIDE, Tile
+from gpu.tiles import (
+    AMD_TILES,
+    GROUP_TILES,
+    NARROW,
+    NVIDIA_TILES,
+    SINGLE,
+    WIDE,
+    Tile,
+)
 
 SEED = 23
-TILES = list(dict.fromkeys(NVIDIA_TILES + AMD_TILES))
+TILES = list(dict.fromkeys(NVIDIA_TILES + GROUP_TILES + AMD_TILES))
 ODD = (1, 3, 17, 576, 1536, 4099)
 
 
@@ -176,7 +184,7 @@ def test_wrong_arguments_are_named():
         tried(run)
         tried(run, planes=planes[:, :3])
         with pytest.raises(
-            LiftError, match=r"shape \(8, 16, 128\) for rows of 129 bytes; need .*192"
+            LiftError, match=r"shape \(8, 16, 128\) for rows of 129 bytes; need .*256"
         ):
             tried(run, rows=torch.zeros((2, 129), dtype=torch.int8))
         with pytest.raises(LiftError, match=r"rows of 80 bytes; need \(8, N', 256 or more\)"):

@@ -143,10 +143,10 @@ def test_two_loops_of_like_work_are_no_steady_loop():
         return steady(
             "MOV R1, R2",
             ".L_x_0:",
-            *["IADD3 R1, R1, R2, R3"] * 9,
+            *["LDG.E R1, desc[UR4][R2.64]"] * 9,
             "@P0 BRA `(.L_x_0)",
             ".L_x_1:",
-            *["FFMA R1, R1, R2, R3"] * second,
+            *["LDS R1, [R2]"] * second,
             "@P1 BRA `(.L_x_1)",
             "EXIT",
         )
@@ -173,13 +173,27 @@ def test_where_the_work_is_stored_a_loop_that_stores_nothing_is_not_the_one():
     lines = (
         "MOV R1, R2",
         ".L_x_0:",
-        "SHF.R.U32.HI R2, RZ, 0x2, R0",
+        "LDG.E R1, desc[UR4][R2.64]",
         "@P0 BRA `(.L_x_0)",
         "STG.E.64 desc[UR4][R2.64], R8",
         "EXIT",
     )
     assert steady(*lines).loop
     assert not steady(*lines, stores=True).loop
+
+
+def test_a_loop_that_touches_no_memory_is_not_the_one():
+    """A sum over the lanes of a warp, as compilers make it."""
+    found = steady(
+        "global_load_dword v1, v[2:3], off",
+        ".LBB0_1:",
+        "s_ff1_i32_b64 s5, s[0:1]",
+        "v_readlane_b32 s6, v0, s5",
+        "s_cbranch_scc1 .LBB0_1",
+        "global_store_dword v[0:1], v2, off",
+        "s_endpgm",
+    )
+    assert (found.loop, found.loops, found.nested) == (False, 1, 1)
 
 
 def test_a_jump_out_of_a_loop_that_is_written_as_a_call():
@@ -202,6 +216,7 @@ def test_the_slow_path_of_warps_out_of_step_is_left_out():
         ".L_x_0:",
         "BRA.DIV UR4, `(.L_x_1)",
         "SHFL.BFLY PT, R2, R2, 0x1, 0x1f",
+        "STS [R3], R2",
         ".L_x_2:",
         "@P0 BRA `(.L_x_0)",
         "EXIT",
@@ -209,7 +224,41 @@ def test_the_slow_path_of_warps_out_of_step_is_left_out():
         *["MOV R1, R2"] * 7,
         "BRA `(.L_x_2)",
     )
-    assert machine_code.count(found).classes == {"convert": 1, "control": 2}
+    assert machine_code.count(found).classes == {"convert": 1, "shared": 1, "control": 2}
+
+
+def test_what_is_called_belongs_to_the_body():
+    found = steady(
+        "CALL.REL.NOINC `(.L_x_1)",
+        "EXIT",
+        ".L_x_1:",
+        "MUFU.RCP R1, R2",
+        "RET.REL.NODEC R20 `(k)",
+        *PADDING,
+    )
+    assert machine_code.count(found).classes == {"float": 1, "control": 3}
+
+
+def test_of_nested_loops_the_one_with_more_instructions_of_its_own_is_the_loop():
+    def nest(outside):
+        return steady(
+            "MOV R1, R2",
+            ".L_x_0:",
+            *["IMAD R1, R2, R3, R4"] * outside,
+            ".L_x_1:",
+            *["LDS R1, [R2]"] * 7,
+            "@P1 BRA `(.L_x_1)",
+            "@P0 BRA `(.L_x_0)",
+            "EXIT",
+        )
+
+    assert (nest(3).loop, nest(3).nested, len(nest(3).own)) == (True, 0, 8)
+    assert (nest(9).loop, nest(9).nested, len(nest(9).own)) == (True, 1, 10)
+
+
+def test_a_loop_of_one_instruction():
+    (loop,) = control_flow.loops([(1,), (1, 2), ()])
+    assert loop.nodes == {1}
 
 
 def test_a_loop_entered_in_two_places():
@@ -265,6 +314,11 @@ def test_amd():
     assert counts.issued == 4  # scalar and control instructions issue beside them
 
 
+def test_amd_without_a_loop():
+    found = steady("v_add_f32_e32 v1, v2, v3", "s_endpgm", "s_nop 0", "v_mov_b32_e32 v1, v2")
+    assert machine_code.count(found).classes == {"float": 1, "control": 1}
+
+
 @pytest.mark.parametrize(
     ("opcode", "kind"),
     [
@@ -284,6 +338,7 @@ def test_amd():
         ("WARPGROUP.DEPBAR.LE", "control"),
         ("ULOP3.LUT", "uniform"),
         ("ULDC.64", "uniform"),
+        ("VOTEU.ANY", "uniform"),
         ("CS2R", "special"),
         ("UNHEARD.OF", "other"),
         ("v_smfmac_i32_16x16x64_i8", "tensor"),
@@ -401,11 +456,13 @@ def test_units_of_a_trip(work, units, seen_in):
         (Work("bit", 1500, columns=16), r"multiplies what 1\.36533 trips"),
         (Work("weight", 64, stored_bytes=100), r"stores what 2\.56 trips .* 64 weights"),
         (Work("value", 64, loaded_bytes=2048), r"loads what 0\.5 trips .* 64 values"),
+        (Work("value", 64, stored_bytes=128), r"stores what 0 trips"),
     ],
 )
 def test_a_job_that_the_machine_code_contradicts(work, message):
+    lines = LOOP if "stores what 0" not in message else LOOP[:5] + LOOP[6:]
     with pytest.raises(LiftError, match=message):
-        machine_code.trip(steady(*LOOP), work, warps=4, warp_lanes=32)
+        machine_code.trip(steady(*lines), work, warps=4, warp_lanes=32)
 
 
 def test_where_the_shape_is_hidden_the_loads_tell():

@@ -29,9 +29,7 @@ from gpu.project import (
 )
 from gpu.stack import stack_layers
 from tests.conftest import CODES
-from tests.gpu.layers import bits_of, columns, expected, layer, one_bit_sums
-
-SEED = 33
+from tests.gpu.layers import SEED, bits_of, columns, expected, layer, one_bit_sums, three
 
 
 @triton.jit
@@ -56,15 +54,6 @@ def rounded(a, b):
 def projected(stack, sums, step, dtype=torch.float32, tile=WIDE, checked=False):
     with interpreter(checked) as run:
         return launch(run, stack, programs(stack, tile), sums, step, dtype, tile)
-
-
-def three(axis, bit=-1):
-    rng = np.random.default_rng(SEED)
-    names = ("LQ-12/5+9", "LQ-24/10", "LQ-2/1+10") if axis == "out" else ("LQ-12/5+9",) * 3
-    shapes = ((150, 77), (37, 77), (33, 77))
-    matrices = [layer(rng, CODES[n], axis, s, bit) for n, s in zip(names, shapes, strict=True)]
-    biases = [torch.from_numpy(rng.standard_normal(150)).half(), None, torch.ones(33).bfloat16()]
-    return matrices, biases
 
 
 @pytest.mark.parametrize(
@@ -143,11 +132,22 @@ def test_products_are_rounded_once(seed):
     assert np.array_equal(rounded(a, b).view(np.int32), want.view(np.int32))
 
 
-def test_a_product_next_to_a_tie():
-    a, b = np.array([2318611251.0, -2318611251.0]), np.array([16777211.0] * 2, np.float32)
-    want = product_rounded_once(a, b.astype(np.float64))
-    assert rounded(a, b).tolist() == want.tolist()
-    assert want[0] != np.float32(a[0] * b[0])  # what two roundings would give
+def test_products_next_to_a_tie():
+    rng = np.random.default_rng(SEED)
+    a, b, want = [], [], []
+    while len(a) < 512:
+        factor, off = int(rng.integers(2**22, 2**23)) * 2 + 1, int(rng.integers(-(2**14), 2**14))
+        other = (2**44 + off) * pow(factor, -1, 2**45) % 2**45
+        # the product is `off` from half a unit of float32, less than float64 can tell
+        if off and 2**68 <= other * factor < 2**69:
+            sign = int(rng.choice([-1, 1]))
+            a.append(float(sign * other))
+            b.append(float(factor))
+            want.append(sign * (other * factor // 2**45 + (off > 0)) * 2.0**45)
+    b = np.array(b, np.float32)
+    assert rounded(np.array(a), b).tolist() == want
+    assert product_rounded_once(np.array(a), b.astype(np.float64)).tolist() == want
+    assert (np.array(a) * b.astype(np.float64)).astype(np.float32).tolist() != want
 
 
 def test_zeros_keep_their_sign_and_nan_stays():

@@ -89,6 +89,11 @@ def test_within_the_margins_nothing_is_worse(record, fields):
     assert report.worse(changed(record, **fields), record) == []
 
 
+def test_one_more_spill_is_worse(record):
+    before, after = changed(record, spills=40), changed(record, spills=41)
+    assert report.worse(after, before) == ["bitmm-16 (any) for sm_80: spills 40 before, 41 now"]
+
+
 def test_a_figure_that_was_unknown_cannot_get_worse(record):
     before = changed(record, per_unit=None)
     assert report.worse(record, before) == []

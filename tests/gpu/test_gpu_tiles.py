@@ -1,6 +1,7 @@
 """Which tile and how many splits are taken by default."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,11 +10,14 @@ from gpu.tiles import (
     AMD_NARROW,
     AMD_TILES,
     AMD_WIDE,
+    GROUP_TILES,
+    GROUP_WIDE,
     MOST_INNER,
     NARROW,
     NVIDIA_TILES,
     SINGLE,
     WIDE,
+    default_tile,
     splits_for,
     tile_for,
 )
@@ -23,9 +27,30 @@ def test_the_narrowest_tile_that_holds_the_columns():
     assert [tile_for(n) for n in (1, 8, 9, 16, 17, 32, 33, 64)] == [
         *(SINGLE, SINGLE, NARROW, NARROW, WIDE, WIDE, WIDE, WIDE),
     ]
+    assert [tile_for(n, groups=True) for n in (8, 16, 17, 64)] == [
+        *(SINGLE, NARROW, GROUP_WIDE, GROUP_WIDE),
+    ]
     assert [tile_for(n, amd=True) for n in (1, 16, 17, 32, 64)] == [
         *(AMD_NARROW, AMD_NARROW, AMD_WIDE, AMD_WIDE, AMD_WIDE),
     ]
+
+
+@pytest.mark.parametrize(
+    ("capability", "hip", "tile"),
+    [
+        ((8, 0), None, WIDE),
+        ((8, 9), None, WIDE),
+        ((9, 0), None, GROUP_WIDE),
+        ((10, 0), None, GROUP_WIDE),
+        ((12, 0), None, WIDE),
+        ((9, 4), "6.3", AMD_WIDE),
+    ],
+)
+def test_the_default_tile_is_for_the_device(monkeypatch, capability, hip, tile):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    assert default_tile(torch.device("cuda"), 20) == tile
+    assert default_tile(torch.device("cuda"), 3) == (AMD_NARROW if hip else SINGLE)
 
 
 def test_no_columns_have_no_tile():
@@ -34,7 +59,7 @@ def test_no_columns_have_no_tile():
 
 
 def test_planes_padded_for_the_longest_step_fit_every_tile():
-    for tile in NVIDIA_TILES + AMD_TILES:
+    for tile in NVIDIA_TILES + GROUP_TILES + AMD_TILES:
         assert MOST_INNER % tile.inner == 0
         assert tile.rows * tile.inner % 16 == 0
 

@@ -1,6 +1,7 @@
 """``liftquant kernels build``."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -73,12 +74,26 @@ def test_a_kernel_that_is_new_is_said_to_be(written, capsys, tmp_path):
     assert f"not in {path}: bitmm" in capsys.readouterr().err
 
 
+def test_some_kernels_are_compared_with_those_alone(written, capsys, tmp_path, monkeypatch):
+    every = bitmm.jobs()
+    first, other = every[0], next(j for j in every if j.suits("sm_90") and j != every[0])
+    monkeypatch.setattr(gpu.build, "all_jobs", lambda: [first, replace(other, kernel="other")])
+    record = json.loads(written.read_text())
+    record["kernels"].append({**record["kernels"][0], "kernel": "gone"})
+    path = tmp_path / "before.json"
+    path.write_text(json.dumps(record))
+    arguments = ["kernels", "build", "--arch", "sm_90", "--kernel", first.kernel, "--json"]
+    assert run([*arguments, "--baseline", str(path)]) == 0
+    assert len(json.loads(capsys.readouterr().out)["kernels"]) == len(record["kernels"]) - 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--arch", "sm_90,sm_7"], "unknown target 'sm_7'; known targets are sm_80"),
         (["--arch", ","], "no target given"),
         (["--baseline", "missing.json"], "missing.json does not exist"),
+        (["--kernel", "bitmn"], "no kernel is called 'bitmn'...; all are compiled without"),
         (["--write", "."], ". is a directory; name a file"),
     ],
 )
