@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from algo.errors import LiftError
@@ -185,10 +186,8 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
 
-    # under TRITON_INTERPRET=1 the decorator made something else of the same function
-    function = JITFunction(job.function.fn)
+    function = _compilable(job.function)
     names = function.arg_names
     source = ASTSource(
         function,
@@ -217,6 +216,29 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
             costs = _amd_costs(assembly)
         metadata = compiled.metadata
         return Compiled(binary, assembly, costs, metadata.shared, metadata.num_warps)
+
+
+def _compilable(decorated: Any) -> Any:
+    """The function of a kernel for the compiler.
+
+    Under TRITON_INTERPRET=1 the decorator made something else of it, and of its helpers.
+    """
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    source = decorated.fn
+    names = dict(source.__globals__)
+    helpers = {
+        name: _compilable(names[name])
+        for name in source.__code__.co_names
+        if isinstance(names.get(name), InterpretedFunction)
+    }
+    if not helpers:
+        return JITFunction(source)
+    function = FunctionType(source.__code__, names | helpers, source.__name__, source.__defaults__)
+    function.__annotations__ = dict(source.__annotations__)
+    function.__module__ = source.__module__
+    return JITFunction(function)
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from algo.errors import LiftError
 from gpu.tables import MAX_ELEMENTS
 
 if TYPE_CHECKING:
-    from gpu.bitmm import Tile  # which would import triton
+    from gpu.tiles import Tile
 
 
 class Digits(NamedTuple):

@@ -20,9 +20,9 @@ from algo.whitening import ordered_transform
 from gpu.planes import Digits, laid_out, planes_shape
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.bitmm import Tile
     from gpu.interpret import Run
     from gpu.lift import LiftTables
+    from gpu.tiles import Tile
     from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
 
