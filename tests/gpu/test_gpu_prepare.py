@@ -16,10 +16,10 @@ from algo.packing import stream_groups
 from algo.shipped import shipped_codes
 from algo.whitening import Whitening, no_whitening, ordered_transform, random_whitening
 from gpu import quantise, whiten
-from gpu.bitmm import NARROW, Tile
+from gpu.bitmm import NARROW, Tile, digit_planes
 from gpu.interpret import interpreter
 from gpu.lift import lift_tables
-from gpu.planes import planes_shape
+from gpu.planes import laid_out, planes_shape
 from gpu.prepare import large_blocks, prepare, prepare_plainly
 from gpu.whiten import WhiteningTensors, whitening_tensors
 
@@ -237,6 +237,24 @@ def test_digits_do_not_depend_on_the_batch():
         alone = prepare(run, x[3:4], whitening, 2, None, TILE, large_blocks(1, 96))
     assert torch.equal(together.planes[:, 6:8], alone.planes[:, :2])
     assert torch.equal(together.step[3:4], alone.step)
+
+
+@pytest.mark.parametrize("name", [None, "LQ-2/1+6"])
+def test_what_pads_tiles_is_written_over_whatever_was_there(name, monkeypatch):
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **kinds: empty(*size, **kinds).fill_(77))
+    code = None if name is None else shipped_codes()[name].code
+    run_all(activations(3, 17), scaled_whitening(17), 2, code, NARROW)
+
+
+def test_plain_digits_lie_as_the_one_bit_product_makes_them():
+    digits = torch.from_numpy(np.random.default_rng(SEED).integers(-128, 128, (2, 5, 77), np.int8))
+    got = laid_out(digits, torch.ones(5), NARROW)
+    columns = digits.transpose(0, 1).flatten(0, 1).T.contiguous()
+    planes, sums = digit_planes(columns, 12, NARROW)
+    assert torch.equal(got.planes, planes)
+    assert torch.equal(got.sums, sums)
+    assert got.per_token == 2
 
 
 def test_wrong_arguments_are_named():

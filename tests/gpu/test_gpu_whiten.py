@@ -116,3 +116,12 @@ def test_a_factor_too_narrow_for_the_block_is_refused():
         transformed(
             torch.ones(1, 6), whitening_tensors(random_whitening(6, 0)), Block(4, 2, 32, 1, 1)
         )
+
+
+def test_more_than_indices_reach_is_refused():
+    x, largest = (torch.empty(shape, device="meta") for shape in ((2**26, 6), (2**26,)))
+    with (
+        interpreter(False) as run,
+        pytest.raises(LiftError, match="67108864 tokens of 6 inputs are over 2146435072"),
+    ):
+        whiten.whiten(run, x, whitening_tensors(random_whitening(6, 0), "meta"), largest, largest)
