@@ -14,6 +14,7 @@ from gpu.job import KernelJob
 MODULES = (
     "gpu.decode",
     "gpu.decode_dot",
+    "gpu.decode_dot_float",
     "gpu.bitmm",
     "gpu.transpose",
 )

@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from algo.errors import LiftError
@@ -191,10 +192,8 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
 
-    # under TRITON_INTERPRET=1 the decorator made something else of the same function
-    function = JITFunction(job.function.fn)
+    function = _compilable(job.function)
     names = function.arg_names
     source = ASTSource(
         function,
@@ -224,6 +223,29 @@ def machine_code_of(job: KernelJob, target: str) -> Compiled:
         metadata = compiled.metadata
         repeated = repetition(compiled.asm["ttgir"])
         return Compiled(binary, assembly, costs, metadata.shared, metadata.num_warps, repeated)
+
+
+def _compilable(decorated: Any) -> Any:
+    """The function of a kernel for the compiler.
+
+    Under TRITON_INTERPRET=1 the decorator made something else of it, and of its helpers.
+    """
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    source = decorated.fn
+    names = dict(source.__globals__)
+    helpers = {
+        name: _compilable(names[name])
+        for name in source.__code__.co_names
+        if isinstance(names.get(name), InterpretedFunction)
+    }
+    if not helpers:
+        return JITFunction(source)
+    function = FunctionType(source.__code__, names | helpers, source.__name__, source.__defaults__)
+    function.__annotations__ = dict(source.__annotations__)
+    function.__module__ = source.__module__
+    return JITFunction(function)
 
 
 def versions() -> dict[str, str]:

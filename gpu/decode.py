@@ -19,7 +19,14 @@ import triton.language as tl
 from algo.matrix import Axis
 from gpu.job import KernelJob, Work
 from gpu.project import narrowed
-from gpu.tables import INTEGER_TYPES, REAL_TYPES, CodeTables, decoded_shape, rows_as_int32
+from gpu.tables import (
+    INTEGER_TYPES,
+    REAL_TYPES,
+    CodeTables,
+    code_tables,
+    decoded_shape,
+    rows_as_int32,
+)
 
 BYTE = tl.constexpr(7)  # accumulators are a low digit, -64..63, and 2**7 times a high one, -16..16
 NIBBLE = tl.constexpr(4)  # or a multiple of 2**4 of 8 bits and a rest of 4: exact in bfloat16
@@ -33,10 +40,10 @@ class Tile(NamedTuple):
     warps: int
 
 
-TILE = Tile(streams=64, weights=64, warps=4)
+TILE = Tile(streams=32, weights=128, warps=4)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def window_bits(starts, weight, lifted, group):  # type: ignore[no-untyped-def]
     """First window bit and place in the group of the weights numbered `weight` of a stream."""
     first = weight // group
@@ -205,15 +212,9 @@ def launch(
     return out
 
 
-# Cells, bits of a cell and bytes of crossing parities of the shipped codes.
-SHAPES = {
-    "window-8": (1, 8, 0),
-    "window-12": (1, 12, 0),
-    "window-16": (1, 16, 0),
-    "cells-2": (2, 8, 0),
-    "cells-3": (3, 8, 0),
-    "crossing": (2, 8, 2),
-}
+# One code of each kind of tables: one cell of 8, 12 and 16 bits, two and three bytes, crossing
+# parities. Neither D, d, L nor anything else of a code is in the machine code.
+CODES = ("LQ-2/1+6", "LQ-12/5+9", "LQ-2/1+14^16", "LQ-16/8", "LQ-24/10", "LQ-11/5+13^16")
 _ELEMENTS = {
     torch.int16: "*i16",
     torch.float16: "*fp16",
@@ -224,9 +225,9 @@ _ELEMENTS = {
 
 
 def jobs() -> list[KernelJob]:
-    """The decode kernel for every shape of tables as int16, and for one in every type.
+    """The decode kernel to int16 for one code of each kind, and to every type for one.
 
-    What follows the look-up does not depend on the tables.
+    What follows the look-up does not depend on the code.
     """
     axes: tuple[Axis, ...] = ("in", "out")
     outputs = [
@@ -234,19 +235,19 @@ def jobs() -> list[KernelJob]:
         *((dtype, True) for dtype in REAL_TYPES),
     ]
     return [
-        decode_job(name, dtype, scaled, axis)
-        for name in SHAPES
+        decode_job(code, dtype, scaled, axis)
+        for code in CODES
         for dtype, scaled in outputs
         for axis in axes
-        if dtype == torch.int16 or name == "window-12"
+        if dtype == torch.int16 or code == "LQ-12/5+9"
     ]
 
 
 def decode_job(
-    shape: str, dtype: torch.dtype, scaled: bool, axis: Axis, tile: Tile = TILE
+    code: str, dtype: torch.dtype, scaled: bool, axis: Axis, tile: Tile = TILE
 ) -> KernelJob:
     """One kernel to compile; sizes and strides are multiples of 16, as a layer's mostly are."""
-    cells, bits, crossing = SHAPES[shape]
+    cells, bits, crossing = table_shape(code)
     pointers = {
         "words": "*i32",
         "starts": "*i32",
@@ -263,7 +264,7 @@ def decode_job(
     stored = dtype.itemsize * planes
     return KernelJob(
         kernel=f"decode-{kind}-{axis}",
-        code=shape,
+        code=code,
         function=decode_kernel,
         signature=pointers | dict.fromkeys((*sizes, long), "i32"),
         constants={
@@ -284,3 +285,11 @@ def decode_job(
             stored_bytes=tile.streams * tile.weights * stored,
         ),
     )
+
+
+def table_shape(code: str) -> tuple[int, int, int]:
+    """Cells, bits of a cell and bytes of crossing parities of a shipped code."""
+    from algo.shipped import load_code
+
+    tables = code_tables(load_code(code))
+    return tables.cells.shape[0], tables.cell_bits, tables.crossing.shape[0]

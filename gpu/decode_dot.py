@@ -1,23 +1,15 @@
 """Decode and multiply: a tile of weights is decoded into registers and meets up to 64 columns.
 
 For batches too large for the one-bit product and too small for a dense one, and for codes with
-parities at any batch. With digits for activations everything is an integer: a weight is a low digit,
--64..63, and 128 times a high one, -16..16, both int8; each is multiplied by the int8 digits into an
-int32 accumulator of its own (`gpu.weights.MAX_DECODED_INNER` bounds both), and they are put together
-in int64. So sums are `algo.activations.integer_product`, and outputs round once.
-
-With float16 activations the weights are float16 accumulators, exact; with bfloat16 they are two
-bfloat16s each, exact together. Products are exact in float32 (22 bits, 16 bits) and are summed in
-float32. For K inputs, x, exact output y before the bias b and unit roundoff v of the output type,
-
-    |out - exact| <= (1 + v) * ((1 + u) * n*w / (1 - n*w) * sum |W||x| + 2*u*(|y| + |b|)) + v*|exact|
-
-with n = 2K additions of w = 2**-23, which allows for sums that are cut off and not rounded as
-tensor cores' are, and u = 2**-24 for the scale and the bias. On the identity it is the decoded
-weights, rounded once. Compiled offline and run under the interpreter; not run on a GPU.
+parities at any batch. Everything is an integer: a weight is a low digit, -64..63, and 128 times a
+high one, -16..16, both int8. Each is multiplied by the activations' int8 digits into an int32
+accumulator of its own (`gpu.weights.MAX_DECODED_INNER` bounds both); they are put together in
+int64. So sums are `algo.activations.integer_product`, and outputs are rounded once.
+`gpu.decode_dot_float` is the same for floating-point activations. Compiled offline and run under
+the interpreter; not run on a GPU.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -25,13 +17,12 @@ import triton.language as tl
 
 from algo.errors import LiftError
 from algo.matrix import Axis
-from gpu.decode import BYTE, NIBBLE, SHAPES, decode_tile, window_bits
+from gpu.decode import BYTE, CODES, decode_tile, table_shape, window_bits
 from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.planes import Digits
-from gpu.project import DTYPES, finished, narrowed
-from gpu.tables import MAX_ELEMENTS
-from gpu.weights import PackedWeights
+from gpu.project import finished, narrowed
+from gpu.weights import PackedWeights, check_digits
 
 
 class Tile(NamedTuple):
@@ -48,13 +39,53 @@ TILES = tuple(Tile(rows=64, columns=n, inner=64, warps=4, stages=2) for n in (16
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def matrix_tile(  # type: ignore[no-untyped-def]
+    words,
+    starts,
+    cells,
+    turns,
+    crossing,
+    row,
+    column,
+    lifted,
+    group,
+    row_words,
+    CELLS: tl.constexpr,
+    CELL_BITS: tl.constexpr,
+    CROSSING: tl.constexpr,
+    OUT: tl.constexpr,
+):
+    """int32 accumulators of the matrix at ``row`` times ``column``, streams along `OUT` or not."""
+    if OUT:
+        stream, weight = column, row
+    else:
+        stream, weight = row, column
+    bit, place = window_bits(starts, weight, lifted, group)
+    acc = decode_tile(
+        words + ((stream * row_words)[:, None] + (bit >> 5)[None, :]),
+        bit[None, :],
+        place[None, :],
+        cells,
+        group,
+        turns,
+        crossing,
+        CELLS,
+        CELL_BITS,
+        CROSSING,
+    )
+    if OUT:
+        acc = tl.trans(acc)
+    return acc
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def decode_dot_kernel(  # type: ignore[no-untyped-def]
     words,
     starts,
     cells,
     turns,
     crossing,
-    x,
+    planes,
     steps,
     scales,
     bias,
@@ -73,93 +104,61 @@ def decode_dot_kernel(  # type: ignore[no-untyped-def]
     CROSSING: tl.constexpr,
     OUT: tl.constexpr,
     PER_TOKEN: tl.constexpr,
-    WIDEN: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
 ):
+    BYTES: tl.constexpr = INNER // 8
+    TOKENS: tl.constexpr = COLUMNS // PER_TOKEN
     r = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     n = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     q = tl.arange(0, INNER)
     # rows and columns past the end are computed from the last one, and not stored
     row = tl.minimum(r, rows - 1)
-    column_at = x + tl.minimum(n, columns - 1)[None, :] * column_step
-    BYTES: tl.constexpr = INNER // 8
-    if PER_TOKEN:
-        # a step's inputs in the order of the planes, bytes next to each other
-        order = 8 * (q % BYTES) + q // BYTES
-        x_at = column_at + ((q // BYTES) * plane_step + q % BYTES)[:, None]
-        low = tl.full((ROWS, COLUMNS), 0, tl.int32)
-        high = tl.full((ROWS, COLUMNS), 0, tl.int32)
-    else:
-        order = q
-        x_at = column_at + q[:, None]
-        sums = tl.full((ROWS, COLUMNS), 0.0, tl.float32)
+    column = tl.minimum(n, columns - 1)
+    # a step's inputs are in the order of the planes, bytes next to each other
+    order = 8 * (q % BYTES) + q // BYTES
+    x_at = planes + ((q // BYTES) * plane_step + q % BYTES)[:, None] + column[None, :] * column_step
+    low = tl.full((ROWS, COLUMNS), 0, tl.int32)
+    high = tl.full((ROWS, COLUMNS), 0, tl.int32)
     for first in range(0, inner, INNER):
-        k = first + order
-        # inputs past the end are zeros; which weight they meet does not matter
-        known = tl.minimum(k, inner - 1)
-        if OUT:
-            bit, place = window_bits(starts, row, lifted, group)
-            at = words + ((known * row_words)[:, None] + (bit >> 5)[None, :])
-        else:
-            bit, place = window_bits(starts, known, lifted, group)
-            at = words + ((row * row_words)[:, None] + (bit >> 5)[None, :])
-        acc = decode_tile(
-            at,
-            bit[None, :],
-            place[None, :],
+        # digits past the end are zeros; which weight they meet does not matter
+        known = tl.minimum(first + order, inner - 1)
+        acc = matrix_tile(
+            words,
+            starts,
             cells,
-            group,
             turns,
             crossing,
+            row,
+            known,
+            lifted,
+            group,
+            row_words,
             CELLS,
             CELL_BITS,
             CROSSING,
+            OUT,
         )
-        if OUT:
-            acc = tl.trans(acc)
-        if PER_TOKEN:
-            u = tl.load(x_at + first // 8)
-            upper = (acc + 64) >> BYTE
-            low = tl.dot((acc - (upper << BYTE)).to(tl.int8), u, acc=low)
-            high = tl.dot(upper.to(tl.int8), u, acc=high)
-        else:
-            u = tl.load(x_at + first, mask=(k < inner)[:, None], other=0.0)
-            if x.dtype.element_ty == tl.float16:
-                sums = tl.dot(acc.to(tl.float16), u, acc=sums)
-            else:
-                upper = ((acc + 8) >> NIBBLE) << NIBBLE
-                lower = (acc - upper).to(tl.float32)
-                if WIDEN:  # the same products: the interpreter has none of bfloat16s
-                    u = u.to(tl.float32)
-                    sums = tl.dot(lower, u, acc=sums, input_precision="ieee")
-                    sums = tl.dot(upper.to(tl.float32), u, acc=sums, input_precision="ieee")
-                else:
-                    sums = tl.dot(lower.to(tl.bfloat16), u, acc=sums)
-                    sums = tl.dot(upper.to(tl.float32).to(tl.bfloat16), u, acc=sums)
+        u = tl.load(x_at + first // 8)
+        upper = (acc + 64) >> BYTE
+        low = tl.dot((acc - (upper << BYTE)).to(tl.int8), u, acc=low)
+        high = tl.dot(upper.to(tl.int8), u, acc=high)
+    combined = low.to(tl.int64) + (high.to(tl.int64) << BYTE)
+    if PER_TOKEN == 2:
+        even, odd = tl.split(tl.reshape(combined, (ROWS, TOKENS, 2)))
+        combined = even + (odd << BYTE)
+    tokens = columns // PER_TOKEN
+    t = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
+    to = out + t[None, :] * out_step + r[:, None]
+    inside = (r < rows)[:, None] & (t < tokens)[None, :]
     element = out.dtype.element_ty
-    scale = tl.load(scales + row)
-    added = tl.load(bias + row)
-    if PER_TOKEN:
-        TOKENS: tl.constexpr = COLUMNS // PER_TOKEN
-        tokens = columns // PER_TOKEN
-        t = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
-        combined = low.to(tl.int64) + (high.to(tl.int64) << BYTE)
-        if PER_TOKEN == 2:
-            even, odd = tl.split(tl.reshape(combined, (ROWS, TOKENS, 2)))
-            combined = even + (odd << BYTE)
-        to = out + t[None, :] * out_step + r[:, None]
-        inside = (r < rows)[:, None] & (t < tokens)[None, :]
-        if element == tl.int64:
-            tl.store(to, combined, mask=inside)
-        else:
-            step = tl.load(steps + t, mask=t < tokens, other=0.0)
-            tl.store(to, narrowed(finished(combined, scale, step, added), element), mask=inside)
+    if element == tl.int64:
+        tl.store(to, combined, mask=inside)
     else:
-        to = out + n[None, :] * out_step + r[:, None]
-        inside = (r < rows)[:, None] & (n < columns)[None, :]
-        tl.store(to, narrowed(sums * scale[:, None] + added[:, None], element), mask=inside)
+        step = tl.load(steps + t, mask=t < tokens, other=0.0)
+        y = finished(combined, tl.load(scales + row), step, tl.load(bias + row))
+        tl.store(to, narrowed(y, element), mask=inside)
 
 
 def tile_for(columns: int) -> Tile:
@@ -198,225 +197,111 @@ def launch_digits(
         )
     planes = digits.planes.contiguous()
     out = planes.new_empty((columns // digits.per_token, weights.rows), dtype=dtype)
-    _launch(
-        run, weights, planes, digits.step, columns, planes.stride(1), planes.stride(0), out,
-        digits.per_token, tile, False,
-    )  # fmt: skip
+    if columns:
+        run(decode_dot_kernel)[(-(-weights.rows // tile.rows), -(-columns // tile.columns))](
+            *table_pointers(weights),
+            planes,
+            digits.step.contiguous(),
+            weights.scales,
+            weights.bias,
+            out,
+            weights.rows,
+            columns,
+            weights.columns,
+            weights.tables.lifted,
+            weights.tables.taps.shape[0],
+            weights.words.stride(0),
+            planes.stride(1),
+            planes.stride(0),
+            out.stride(0),
+            PER_TOKEN=digits.per_token,
+            **constants_of(weights, tile),
+        )
     return out
 
 
-def launch_float(
-    run: Run,
-    weights: PackedWeights,
-    x: torch.Tensor,
-    tile: Tile | None = None,
-    widen: bool = False,
-) -> torch.Tensor:
-    """The floating-point layer, within the bound at the top of this module.
-
-    Args:
-        run: what makes a launchable form of the kernel.
-        weights: the layer.
-        x: whitened inputs, float16 or bfloat16 ``(tokens, columns)``.
-        tile: `tile_for` the tokens by default.
-        widen: multiply bfloat16s as float32s, as the interpreter must.
-
-    Returns:
-        ``(tokens, rows)`` of the dtype of `x`.
-
-    Raises:
-        LiftError: a shape, dtype or device does not fit.
-    """
-    check_float(weights, x)
-    x = x if x.stride(1) == 1 and 0 <= x.stride(0) * len(x) <= MAX_ELEMENTS else x.contiguous()
-    out = x.new_empty((len(x), weights.rows))
-    tile = tile_for(len(x)) if tile is None else tile
-    _launch(run, weights, x, weights.scales, len(x), x.stride(0), 0, out, 0, tile, widen)
-    return out
-
-
-def _launch(
-    run: Run,
-    weights: PackedWeights,
-    x: torch.Tensor,
-    steps: torch.Tensor,
-    columns: int,
-    column_step: int,
-    plane_step: int,
-    out: torch.Tensor,
-    per_token: int,
-    tile: Tile,
-    widen: bool,
-) -> None:
-    if not columns:
-        return
+def table_pointers(weights: PackedWeights) -> tuple[torch.Tensor, ...]:
+    """What `matrix_tile` reads through: its first five arguments."""
     tables = weights.tables
-    run(decode_dot_kernel)[(-(-weights.rows // tile.rows), -(-columns // tile.columns))](
-        weights.words,
-        tables.starts,
-        tables.cells,
-        tables.turns,
-        # a pointer must point somewhere, even if nothing is read through it
-        tables.crossing if tables.crossing.numel() else tables.cells,
-        x,
-        steps.contiguous(),
-        weights.scales,
-        weights.bias,
-        out,
-        weights.rows,
-        columns,
-        weights.columns,
-        tables.lifted,
-        tables.taps.shape[0],
-        weights.words.stride(0),
-        column_step,
-        plane_step,
-        out.stride(0),
-        CELLS=tables.cells.shape[0],
-        CELL_BITS=tables.cell_bits,
-        CROSSING=tables.crossing.shape[0],
-        OUT=weights.axis == "out",
-        PER_TOKEN=per_token,
-        WIDEN=widen,
-        ROWS=tile.rows,
-        COLUMNS=tile.columns,
-        INNER=tile.inner,
-        num_warps=tile.warps,
-        num_stages=tile.stages,
-        enable_fp_fusion=False,  # the rounding depends on it
-    )
+    # a pointer must point somewhere, even if nothing is read through it
+    crossing = tables.crossing if tables.crossing.numel() else tables.cells
+    return weights.words, tables.starts, tables.cells, tables.turns, crossing
 
 
-def check_digits(weights: PackedWeights, digits: Digits, dtype: torch.dtype) -> int:
-    """The columns of a product with digits.
-
-    Raises:
-        LiftError: a shape, dtype or device does not fit.
-    """
-    planes, _, step, per_token = digits
-    if per_token not in (1, 2):
-        raise LiftError(f"{per_token} digits per token are neither 1 (a8) nor 2 (a15)")
-    if dtype not in (*DTYPES, torch.int64):
-        raise LiftError(f"outputs are float32, float16, bfloat16 or int64, not {dtype}")
-    columns = step.shape[0] * per_token if step.ndim == 1 else -1
-    if step.dtype != torch.float32 or columns < 0:
-        raise LiftError(
-            f"steps are {step.dtype} of shape {tuple(step.shape)}; need float32 (tokens,)"
-        )
-    if (
-        planes.dtype != torch.int8
-        or planes.ndim != 3
-        or planes.shape[0] != 8
-        or planes.shape[1] < columns
-        or 8 * planes.shape[2] < weights.columns
-    ):
-        raise LiftError(
-            f"planes are {planes.dtype} of shape {tuple(planes.shape)}; {columns} columns of "
-            f"{weights.columns} digits need int8 (8, N', Kb') that holds them"
-        )
-    if planes.numel() > MAX_ELEMENTS:
-        raise LiftError(
-            f"planes of {planes.numel()} digits are over {MAX_ELEMENTS}; take fewer tokens"
-        )
-    _check_out(weights, len(step), planes)
-    return columns
-
-
-def check_float(weights: PackedWeights, x: torch.Tensor) -> None:
-    """Whether floating-point activations fit.
-
-    Raises:
-        LiftError: the shape, dtype or device does not.
-    """
-    if x.dtype not in (torch.float16, torch.bfloat16):
-        raise LiftError(f"activations are {x.dtype}; need float16 or bfloat16")
-    if x.ndim != 2 or x.shape[1] != weights.columns:
-        raise LiftError(
-            f"activations have shape {tuple(x.shape)}; the layer needs (tokens, {weights.columns})"
-        )
-    if x.numel() > MAX_ELEMENTS:
-        raise LiftError(
-            f"activations of {x.numel()} numbers are over {MAX_ELEMENTS}; take fewer tokens"
-        )
-    _check_out(weights, len(x), x)
-
-
-def _check_out(weights: PackedWeights, tokens: int, x: torch.Tensor) -> None:
-    if tokens * weights.rows > MAX_ELEMENTS:
-        raise LiftError(
-            f"{tokens} tokens of {weights.rows} outputs are over {MAX_ELEMENTS}; take fewer tokens"
-        )
-    if x.device != weights.words.device:
-        raise LiftError(
-            f"activations are on {x.device} and weights on {weights.words.device}; move them to "
-            "one device"
-        )
-
-
-# activations: their type, digits per token and the type of outputs
-_KINDS = {
-    "a8": ("*i8", 1, "*bf16"),
-    "a15": ("*i8", 2, "*bf16"),
-    "float16": ("*fp16", 0, "*fp16"),
-    "bfloat16": ("*bf16", 0, "*bf16"),
-}
+def constants_of(weights: PackedWeights, tile: Tile) -> dict[str, Any]:
+    """Constants of both kernels and the options they are compiled with."""
+    tables = weights.tables
+    return {
+        "CELLS": tables.cells.shape[0],
+        "CELL_BITS": tables.cell_bits,
+        "CROSSING": tables.crossing.shape[0],
+        "OUT": weights.axis == "out",
+        "ROWS": tile.rows,
+        "COLUMNS": tile.columns,
+        "INNER": tile.inner,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+        "enable_fp_fusion": False,  # the rounding depends on it
+    }
 
 
 def jobs() -> list[KernelJob]:
-    """Decode and multiply in the widest tile for every shape of tables and for one in all tiles.
-
-    Kinds of activations are compiled with the one; the look-up does not depend on them.
-    """
+    """Decode and multiply in all tiles for one code, and in the widest for one of each kind."""
     axes: tuple[Axis, ...] = ("in", "out")
     return [
-        decode_dot_job(shape, kind, axis, tile)
-        for shape in SHAPES
-        for kind in _KINDS
+        decode_dot_job(code, per_token, axis, tile)
+        for code in CODES
+        for per_token in (1, 2)
         for axis in axes
         for tile in TILES
-        if shape == "window-12" or (kind == "a8" and tile == TILES[-1])
+        if code == "LQ-12/5+9" or (per_token == 1 and tile == TILES[-1])
     ]
 
 
-def decode_dot_job(shape: str, kind: str, axis: Axis, tile: Tile) -> KernelJob:
+def decode_dot_job(code: str, per_token: int, axis: Axis, tile: Tile) -> KernelJob:
     """One kernel to compile; sizes and strides are multiples of 16, as a layer's mostly are."""
-    cells, bits, crossing = SHAPES[shape]
-    element, per_token, output = _KINDS[kind]
     pointers = {
-        "words": "*i32",
-        "starts": "*i32",
-        "cells": "*i16",
-        "turns": "*i32",
-        "crossing": "*i16",
-        "x": element,
+        "planes": "*i8",
         "steps": "*fp32",
         "scales": "*fp32",
         "bias": "*fp32",
-        "out": output,
+        "out": "*bf16",
     }
-    plain = ("columns", "lifted", "group", "row_words")
-    whole = ("rows", "inner", "column_step", "plane_step", "out_step")
     return KernelJob(
-        kernel=f"decode_dot-{kind}-{axis}-{tile.columns}",
-        code=shape,
+        kernel=f"decode_dot-a{8 if per_token == 1 else 15}-{axis}-{tile.columns}",
         function=decode_dot_kernel,
-        signature=pointers | dict.fromkeys((*plain, *whole), "i32"),
-        constants={
+        work=Work(unit="weight", per_trip=tile.rows * tile.inner, columns=2 * tile.columns),
+        **common(code, axis, tile, pointers, {"PER_TOKEN": per_token}, ("plane_step",)),
+    )
+
+
+def common(
+    code: str,
+    axis: Axis,
+    tile: Tile,
+    pointers: dict[str, str],
+    constants: dict[str, int],
+    strides: tuple[str, ...],
+) -> dict[str, Any]:
+    """Fields of a job that both kernels share; `pointers` and the others are a kernel's own."""
+    cells, bits, crossing = table_shape(code)
+    tables = {"words": "*i32", "starts": "*i32", "cells": "*i16", "turns": "*i32"}
+    all_pointers = tables | {"crossing": "*i16"} | pointers
+    plain = ("columns", "lifted", "group", "row_words")
+    whole = ("rows", "inner", "column_step", *strides, "out_step")
+    return {
+        "code": code,
+        "signature": all_pointers | dict.fromkeys((*plain, *whole), "i32"),
+        "constants": {
             "CELLS": cells,
             "CELL_BITS": bits,
             "CROSSING": crossing,
             "OUT": axis == "out",
-            "PER_TOKEN": per_token,
-            "WIDEN": False,
             "ROWS": tile.rows,
             "COLUMNS": tile.columns,
             "INNER": tile.inner,
+            **constants,
         },
-        aligned=(*pointers, *whole),
-        options={"num_warps": tile.warps, "num_stages": tile.stages},
-        work=Work(
-            unit="weight",
-            per_trip=tile.rows * tile.inner,
-            columns=tile.columns * (1 if kind == "float16" else 2),  # of both parts
-        ),
-    )
+        "aligned": (*all_pointers, *whole),
+        "options": {"num_warps": tile.warps, "num_stages": tile.stages},
+    }

@@ -4,8 +4,8 @@ Rows are decoded and multiplied a part at a time, so that no more than `MOST_WEI
 weights exist at once. With digits everything is an exact integer: both int8 parts of the weights
 times the int8 digits in int32 (`torch._int_mm`; on a CPU float64 products, in which every partial
 sum is an integer below 2**53), put together in int64 and rounded once. Floating-point activations
-meet real weights of their own type, each rounded once from the exact one; what the library's product
-does to the sum is its own affair. The kernel is compiled and interpreted, not run on a GPU.
+meet real weights of their own type, each rounded once from the exact one; how the sum is rounded is
+the library's affair. The kernel is compiled and interpreted, not run on a GPU.
 """
 
 from collections.abc import Iterator
@@ -13,9 +13,8 @@ from collections.abc import Iterator
 import torch
 
 from gpu import reference
-from gpu.decode_dot import check_digits, check_float
 from gpu.planes import Digits
-from gpu.weights import PackedWeights
+from gpu.weights import PackedWeights, check_digits, check_float
 
 MOST_WEIGHTS = 1 << 25  # 64 MiB of two int8 planes or of float16
 _SMALLEST, _MULTIPLE = 32, 8  # columns and sizes that the int8 product of CUDA takes
@@ -138,5 +137,5 @@ def rounded_once(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     word = product.view(torch.int64)
     # one unit away from zero where what was lost has the product's sign, else towards it
     moved = word + torch.where((lost > 0) == (product > 0), 1, -1)
-    odd = torch.where((lost != 0) & (lost == lost) & (word & 1 == 0), moved, word)
+    odd = torch.where(((lost > 0) | (lost < 0)) & (word & 1 == 0), moved, word)
     return odd.view(torch.float64).float()

@@ -25,7 +25,6 @@ from gpu.job import KernelJob
 from gpu.planes import Digits
 from gpu.quantise import FEW, Block, nearest_integers, store_digit, token_step
 
-
 BLOCK = FEW  # for any number of tokens; wider programs run out of registers
 
 

@@ -20,9 +20,9 @@ from algo.whitening import ordered_transform
 from gpu.planes import Digits, laid_out, planes_shape
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.tiles import Tile
     from gpu.interpret import Run
     from gpu.lift import LiftTables
+    from gpu.tiles import Tile
     from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
 
@@ -124,7 +124,7 @@ def _lifted(integers: Int64Array, tables: "LiftTables") -> Int64Array:
     out = np.zeros((len(integers), tables.groups, tables.lifted), np.int64)
     for place, tap in zip(tables.places.T.numpy(), tables.taps.T.numpy(), strict=True):
         out += padded[:, (first + place) % weights] * tap
-    return out.reshape(len(integers), -1)
+    return out.reshape(len(integers), tables.groups * tables.lifted)
 
 
 def _width(

@@ -2,22 +2,19 @@
 
 One kernel serves every code because everything that makes a code is here: the taps over a weight's
 own window, where the windows start, and the parity masks. The same taps are here a second time, as
-the kernels read them: a window is cut into cells of neighbouring bits, and a table holds a cell's
-sum for every value of its bits, parities that lie within the cell included. Parities that cross
-cells are looked up, too: for every value of a cell's bits a table holds which of them these bits
-turn round; the exclusive or of the cells' entries has one bit for each, and indexes tables of sums.
+the kernels read them: summed up in tables, see `gpu.cells`.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.matrix import AXES, Axis
+from gpu.cells import code_sums
 
 # Flat indices are int32 inside the kernels; the slack is for the last, partly filled block.
 MAX_ELEMENTS = 2**31 - 2**20
@@ -25,13 +22,6 @@ MAX_ELEMENTS = 2**31 - 2**20
 # The plane of bit 7 is read as -128, so a byte of bits adds at most 128*128 to its accumulator.
 MAX_BYTES = (2**31 - 1) // 2**14
 MAX_INNER = 8 * MAX_BYTES
-
-# A window is one cell where the tables of a group then hold no more sums than this, 128 KiB of
-# them; cells of a byte otherwise.
-MAX_CELL_SUMS = 1 << 16
-_BYTE = 8
-
-Sums = npt.NDArray[np.int16]
 
 # What decoded weights may be: integers, exactly, or real weights, which take scales.
 INTEGER_TYPES = (torch.int16, torch.float16, torch.int8, torch.bfloat16)
@@ -69,50 +59,6 @@ class CodeTables(NamedTuple):
     def cell_bits(self) -> int:
         """B, the bits of a cell."""
         return self.cells.shape[2].bit_length() - 1
-
-
-def code_sums(code: LiftCode) -> tuple[Sums, npt.NDArray[np.int32], Sums]:
-    """The tables `cells`, `turns` and `crossing` of a code.
-
-    Raises:
-        LiftError: more parities cross cells than an int32 has bits.
-    """
-    window = code.window
-    bits = window if code.group << window <= MAX_CELL_SUMS else _BYTE
-    values = np.arange(1 << bits)
-    cells = np.zeros((-(-window // bits), code.group, 1 << bits), np.int16)
-    taps = code.window_taps.astype(np.int16)[:, :, None]
-    for j in range(window):
-        cells[j // bits] += taps[:, j] * _signs(~values >> j % bits)
-    turns = np.zeros((len(cells), 1 << bits), np.int64)
-    crossing = np.zeros((0, code.group, 256), np.int16)
-    crossed = 0
-    for m, mask in enumerate(code.parities):
-        # what the mask names in each cell, and whether that many of them are zeros
-        named = [mask >> c * bits & (1 << bits) - 1 for c in range(len(cells))]
-        odd = [np.bitwise_count(~values & own) & 1 for own in named]
-        (first, *others) = (c for c, own in enumerate(named) if own)
-        if not others:
-            cells[first] += taps[:, window + m] * _signs(odd[first])
-            continue
-        if crossed % _BYTE == 0:
-            crossing = np.concatenate(
-                [crossing, np.zeros_like(crossing, shape=(1, *crossing.shape[1:]))]
-            )
-        crossing[-1] += taps[:, window + m] * _signs(np.arange(256) >> crossed % _BYTE)
-        turns |= np.array(odd, np.int64) << crossed
-        crossed += 1
-    if crossed > 32:
-        raise LiftError(
-            f"{crossed} parities of {code.name} reach over the bytes of its window; the kernels "
-            "take up to 32"
-        )
-    return cells, turns.astype(np.uint32).view(np.int32), crossing
-
-
-def _signs(odd: npt.NDArray[Any]) -> npt.NDArray[np.int16]:
-    """-1 where the lowest bit is set, else +1."""
-    return 1 - 2 * (odd & 1).astype(np.int16)
 
 
 def code_tables(code: LiftCode, device: torch.device | str = "cpu") -> CodeTables:
@@ -230,8 +176,8 @@ def check_tables(tables: CodeTables) -> None:
         )
     if turns.dtype != torch.int32 or turns.shape != cells.shape[::2] or not turns.is_contiguous():
         raise LiftError(
-            f"turns are {turns.dtype} of shape {tuple(turns.shape)}; need contiguous int32 of shape "
-            f"{tuple(cells.shape[::2])}"
+            f"turns are {turns.dtype} of shape {tuple(turns.shape)}; need contiguous int32 of "
+            f"shape {tuple(cells.shape[::2])}"
         )
     if (
         crossing.dtype != torch.int16

@@ -1,4 +1,7 @@
-"""A packed matrix as the decoding kernels read it, checked once when a layer is loaded."""
+"""A packed matrix as the decoding kernels read it, and the checks of what it is multiplied with.
+
+The weights are checked once, when a layer is loaded.
+"""
 
 from typing import NamedTuple
 
@@ -7,8 +10,9 @@ import torch
 from algo.errors import LiftError
 from algo.matrix import Axis, PackedMatrix
 from algo.packing import extend_words
+from gpu.planes import Digits
 from gpu.stack import ABSENT
-from gpu.tables import CodeTables, check_decode, code_tables
+from gpu.tables import MAX_ELEMENTS, REAL_TYPES, CodeTables, check_decode, code_tables
 
 # Of a weight's low digit at most 64 is multiplied by a digit of at most 128 in magnitude, so this
 # many products of theirs fit an int32 accumulator; those of the high digit are smaller.
@@ -86,3 +90,69 @@ def packed_weights(
         weights.words, tables, matrix.groups, torch.int8, weights.stream_weights, matrix.axis
     )
     return weights
+
+
+def check_digits(weights: PackedWeights, digits: Digits, dtype: torch.dtype) -> int:
+    """The columns of a product with digits.
+
+    Raises:
+        LiftError: a shape, dtype or device does not fit.
+    """
+    planes, _, step, per_token = digits
+    if per_token not in (1, 2):
+        raise LiftError(f"{per_token} digits per token are neither 1 (a8) nor 2 (a15)")
+    if dtype not in (*REAL_TYPES, torch.int64):
+        raise LiftError(f"outputs are float32, float16, bfloat16 or int64, not {dtype}")
+    columns = step.shape[0] * per_token if step.ndim == 1 else -1
+    if step.dtype != torch.float32 or columns < 0:
+        raise LiftError(
+            f"steps are {step.dtype} of shape {tuple(step.shape)}; need float32 (tokens,)"
+        )
+    if (
+        planes.dtype != torch.int8
+        or planes.ndim != 3
+        or planes.shape[0] != 8
+        or planes.shape[1] < columns
+        or 8 * planes.shape[2] < weights.columns
+    ):
+        raise LiftError(
+            f"planes are {planes.dtype} of shape {tuple(planes.shape)}; {columns} columns of "
+            f"{weights.columns} digits need int8 (8, N', Kb') that holds them"
+        )
+    if planes.numel() > MAX_ELEMENTS:
+        raise LiftError(
+            f"planes of {planes.numel()} digits are over {MAX_ELEMENTS}; take fewer tokens"
+        )
+    _check_out(weights, len(step), planes)
+    return columns
+
+
+def check_float(weights: PackedWeights, x: torch.Tensor) -> None:
+    """Whether floating-point activations fit.
+
+    Raises:
+        LiftError: the shape, dtype or device does not.
+    """
+    if x.dtype not in (torch.float16, torch.bfloat16):
+        raise LiftError(f"activations are {x.dtype}; need float16 or bfloat16")
+    if x.ndim != 2 or x.shape[1] != weights.columns:
+        raise LiftError(
+            f"activations have shape {tuple(x.shape)}; the layer needs (tokens, {weights.columns})"
+        )
+    if x.numel() > MAX_ELEMENTS:
+        raise LiftError(
+            f"activations of {x.numel()} numbers are over {MAX_ELEMENTS}; take fewer tokens"
+        )
+    _check_out(weights, len(x), x)
+
+
+def _check_out(weights: PackedWeights, tokens: int, x: torch.Tensor) -> None:
+    if tokens * weights.rows > MAX_ELEMENTS:
+        raise LiftError(
+            f"{tokens} tokens of {weights.rows} outputs are over {MAX_ELEMENTS}; take fewer tokens"
+        )
+    if x.device != weights.words.device:
+        raise LiftError(
+            f"activations are on {x.device} and weights on {weights.words.device}; move them to "
+            "one device"
+        )

@@ -164,7 +164,9 @@ def whiten(
         )
     block = block or (FEW if tokens * n < MANY_SUMS else MANY)
     if wide % (block.parts * block.columns):
-        raise LiftError(f"rows of {wide} are not whole multiples of {block}'s columns; pad the factor")
+        raise LiftError(
+            f"rows of {wide} are not whole multiples of {block}'s columns; pad the factor"
+        )
     x = x if x.stride(1) == 1 else x.contiguous()
     half, whole = (x.new_empty((tokens, a, size), dtype=torch.float32) for size in (wide, b))
     for last, products, sizes, strides, pointers in (

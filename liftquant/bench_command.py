@@ -198,19 +198,22 @@ def _time(
     result.failures.extend(
         Failure(name, None, "not installed") for name in peers if name not in there
     )
-    with progress("timing", len(layers) * (2 + len(there))) as meter:
-        for name, paths in layers.items():
-            one = LayerBench(name, paths, batches, timer, bandwidth)
-            one.dense()
-            meter.advance(1, f"{name}, dense")
-            one.ours(table, result.checks)
-            meter.advance(1, f"{name}, ours")
+    benches = [LayerBench(*layer, batches, timer, bandwidth) for layer in layers.items()]
+    with progress("timing", len(layers) * (1 + len(there))) as meter:
+        # peers come last: an error of theirs may leave the GPU unusable
+        for one in benches:
+            one.own(table, result.checks)
+            one.release()
+            meter.advance(1, one.name)
+        for one in benches if there else []:
             for peer in there:
                 one.peer(peer, adapter(peer))
-                meter.advance(1, f"{name}, {peer}")
-            result.rows.extend(one.rows)
-            result.preparations.extend(one.preparations)
-            result.failures.extend(one.failures)
+                meter.advance(1, f"{one.name}, {peer}")
+            one.release()
+    for one in benches:
+        result.rows.extend(one.rows)
+        result.preparations.extend(one.preparations)
+        result.failures.extend(one.failures)
 
 
 def _environment(

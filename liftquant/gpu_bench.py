@@ -5,9 +5,10 @@ not found exact is not timed. Weights and activations are the same for everybody
 weights in float16, which peers round once more to their formats; `Row.error` is what that costs.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -193,13 +194,28 @@ class LayerBench:
         self.rows: list[Row] = []
         self.preparations: list[PreparationTime] = []
         self.failures: list[Failure] = []
-        self._name, self._paths, self._timer = name, paths, timer
+        self.name, self._paths, self._timer = name, paths, timer
         self._bandwidth = bandwidth
-        self._work = {batch: LayerWorkload(paths, batch) for batch in batches}
-        weights = decoded_weights(paths.matrix, paths.device)
-        self._exact = {batch: _exact_product(w.x, weights) for batch, w in self._work.items()}
-        self._weights = weights.half()
+        self._batches = list(batches)
         self._dense: dict[int, float] = {}
+
+    @cached_property
+    def _work(self) -> dict[int, LayerWorkload]:
+        return {batch: LayerWorkload(self._paths, batch) for batch in self._batches}
+
+    @cached_property
+    def _weights(self) -> torch.Tensor:
+        return decoded_weights(self._paths.matrix, self._paths.device).half()
+
+    @cached_property
+    def _exact(self) -> dict[int, torch.Tensor]:
+        weights = decoded_weights(self._paths.matrix, self._paths.device)
+        return {batch: _exact_product(work.x, weights) for batch, work in self._work.items()}
+
+    def release(self) -> None:
+        """Forget the tensors, which are large; they are made again when they are needed."""
+        for name in ("_work", "_weights", "_exact"):
+            self.__dict__.pop(name, None)
 
     def dense(self) -> None:
         """Dense float16, which the others are compared with: comes first."""
@@ -215,32 +231,43 @@ class LayerBench:
         Activations are digits already: preparing them is shared by the layers of one input and
         timed by itself.
         """
-        problems = {(c.batch, c.choice) for c in checks if c.problem and c.layer == self._name}
+        problems = {(c.batch, c.choice) for c in checks if c.problem and c.layer == self.name}
         chosen = plan(self._paths.layer, table)
         for batch, work in self._work.items():
             choice = chosen.choose(work.columns)
             if (batch, str(choice)) in problems or (0, str(choice)) in problems:
                 reason = f"batch {batch}: {choice} was not found exact, so it is not timed"
-                self.failures.append(Failure(OURS, self._name, reason))
+                self.failures.append(Failure(OURS, self.name, reason))
                 continue
             self._ours(batch, work, choice)
             if (batch, f"{PREPARE} {choice.path}") not in problems:
                 time = self._timer(self._paths.preparation(choice, work.x).run)
-                self.preparations.append(PreparationTime(self._name, batch, time))
+                self.preparations.append(PreparationTime(self.name, batch, time))
 
     def _ours(self, batch: int, work: LayerWorkload, choice: Choice) -> None:
         timed = self._timer(partial(work.run, choice))
         bits = self._paths.matrix.bits_per_weight
         self._add(batch, OURS, str(choice), bits, timed, work.run(choice))
 
+    def own(self, table: TuningTable, checks: Sequence[Check]) -> None:
+        """`dense` and `ours`; what fails is noted."""
+        try:
+            self.dense()
+            self.ours(table, checks)
+        except Exception as error:  # what was measured before is worth keeping
+            self.failures.append(Failure(OURS, self.name, _reason(error)))
+
     def peer(self, name: str, adapter: Adapter) -> None:
         """A peer at all its sizes; what fails is noted."""
         for bits in adapter.BITS:
             label = f"{name} {bits} bit"
+            if self._dense.keys() != set(self._batches):
+                self.failures.append(Failure(label, self.name, "dense float16 was not measured"))
+                continue
             try:
                 self._peer_rows(label, adapter.prepare(self._weights, bits))
             except Exception as error:  # another's package, another's errors
-                self.failures.append(Failure(label, self._name, _reason(error)))
+                self.failures.append(Failure(label, self.name, _reason(error)))
 
     def _peer_rows(self, label: str, prepared: Prepared) -> None:
         for batch, work in self._work.items():
@@ -257,7 +284,7 @@ class LayerBench:
         exact = self._exact[batch]
         self.rows.append(
             Row(
-                layer=self._name,
+                layer=self.name,
                 batch=batch,
                 method=method,
                 path=path,
@@ -286,4 +313,7 @@ def result_json(result: Result) -> dict[str, Any]:
     for name in ("rows", "preparations"):
         for row in fields[name]:
             row["microseconds"] = row["microseconds"].model_dump()
+    for row in fields["rows"]:
+        if not math.isfinite(row["error"]):  # a peer overflowed; JSON has no NaN
+            row["error"] = None
     return {"format": 1, **fields}

@@ -11,7 +11,8 @@ from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.shipped import REFERENCE, load_code
 from gpu.bitmm import NARROW, WIDE
-from gpu.decode_dot import TILES, Tile, launch_digits, launch_float, tile_for
+from gpu.decode_dot import TILES, Tile, launch_digits, tile_for
+from gpu.decode_dot_float import launch_float
 from gpu.dense import decoded_rows, dense_digits, dense_float
 from gpu.interpret import interpreter
 from gpu.planes import laid_out

@@ -59,9 +59,13 @@ def joined(planes, dtype):
     low, high = planes.to(torch.int32)
     assert torch.equal(planes.to(torch.int32).to(planes.dtype), planes)  # integers
     if dtype == torch.int8:
-        assert low.abs().max() <= 64 and low.max() <= 63 and high.abs().max() <= 16
+        assert low.min() >= -64
+        assert low.max() <= 63
+        assert high.abs().max() <= 16
         return low + 128 * high
-    assert (low.min() >= -8) and (low.max() <= 7) and not (high % 16).any()
+    assert low.min() >= -8
+    assert low.max() <= 7
+    assert not (high % 16).any()
     return low + high
 
 
@@ -125,7 +129,8 @@ def test_words_at_any_distance_are_read_where_they_lie(axis):
     longer = room[:, 2 : 2 + length]
     every_other = torch.stack([words, words.flip(0)], dim=1)[:, 0]
     turned = words.t().contiguous().t()
-    assert longer.stride() == (length + 5, 1) and every_other.stride() == (2 * length, 1)
+    assert longer.stride() == (length + 5, 1)
+    assert every_other.stride() == (2 * length, 1)
     assert turned.stride(1) == count
     for view in (longer, every_other, turned):
         got = by_kernel(matrix, torch.int16, words=view)
@@ -187,11 +192,11 @@ def test_wrong_types_scales_and_counts_are_named():
         LiftError, match=r"scales are torch.float32 of shape \(2,\); need .*\(32,\)"
     ):
         decode(words, tables, 4, torch.float16, axis="out", scales=scales)
-    with pytest.raises(LiftError, match="scales are torch.bfloat16 of shape"):
+    with pytest.raises(LiftError, match=r"scales are torch.bfloat16 of shape"):
         decode(words, tables, 4, torch.float16, scales=scales.bfloat16())
-    with pytest.raises(LiftError, match="24 weights per stream .* it must be 25 to 32"):
+    with pytest.raises(LiftError, match=r"24 weights per stream .* it must be 25 to 32"):
         decode(words, tables, 4, weights=24)
-    with pytest.raises(LiftError, match="33 weights per stream .* it must be 25 to 32"):
+    with pytest.raises(LiftError, match=r"33 weights per stream .* it must be 25 to 32"):
         decode(words, tables, 4, weights=33)
     with pytest.raises(LiftError, match="axis 'rows' is none of in, out"):
         decode(words, tables, 4, axis="rows")

@@ -132,11 +132,22 @@ def test_products_are_rounded_once(seed):
     assert np.array_equal(rounded(a, b).view(np.int32), want.view(np.int32))
 
 
-def test_a_product_next_to_a_tie():
-    a, b = np.array([2318611251.0, -2318611251.0]), np.array([16777211.0] * 2, np.float32)
-    want = product_rounded_once(a, b.astype(np.float64))
-    assert rounded(a, b).tolist() == want.tolist()
-    assert want[0] != np.float32(a[0] * b[0])  # what two roundings would give
+def test_products_next_to_a_tie():
+    rng = np.random.default_rng(SEED)
+    a, b, want = [], [], []
+    while len(a) < 512:
+        factor, off = int(rng.integers(2**22, 2**23)) * 2 + 1, int(rng.integers(-(2**14), 2**14))
+        other = (2**44 + off) * pow(factor, -1, 2**45) % 2**45
+        # the product is `off` from half a unit of float32, less than float64 can tell
+        if off and 2**68 <= other * factor < 2**69:
+            sign = int(rng.choice([-1, 1]))
+            a.append(float(sign * other))
+            b.append(float(factor))
+            want.append(sign * (other * factor // 2**45 + (off > 0)) * 2.0**45)
+    b = np.array(b, np.float32)
+    assert rounded(np.array(a), b).tolist() == want
+    assert product_rounded_once(np.array(a), b.astype(np.float64)).tolist() == want
+    assert (np.array(a) * b.astype(np.float64)).astype(np.float32).tolist() != want
 
 
 def test_zeros_keep_their_sign_and_nan_stays():

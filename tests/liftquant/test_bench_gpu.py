@@ -15,11 +15,21 @@ from algo.errors import LiftError
 from algo.shipped import load_code
 from gpu.dispatch import default_table, load_table, plan
 from gpu.exact_layer import decoded_weights
+from gpu.interpret import interpreter
+from gpu.paths import PathLayer
 from gpu.random_layer import random_matrix
-from gpu.tuning_table import read_table, table_path, write_table
+from gpu.tuning_table import Timed, read_table, table_path, write_table
 from gpu.workload import LayerWorkload, identity_differs
 from liftquant.cli import run
-from liftquant.gpu_bench import DENSE, OURS, LayerBench, Result, check_layers, described
+from liftquant.gpu_bench import (
+    DENSE,
+    OURS,
+    LayerBench,
+    Result,
+    check_layers,
+    described,
+    result_json,
+)
 from liftquant.gpu_bench_table import check_table, time_tables
 from liftquant.gpu_options import check_file, positive_integers, rates
 from liftquant.gpu_peer import ADAPTERS, adapter, group_size, grouped, installed
@@ -62,6 +72,14 @@ def test_identity_gives_the_weights_in_blocks(axis, digits):
     wrong = Wrong(paths.matrix, digits)
     # of 64 columns in blocks of 7 the last of the first block is column 6, of all rows the last
     assert identity_differs(wrong, DOT, block=7) == (32, 6)
+
+
+def test_a_weight_of_the_last_block_is_looked_at():
+    class WrongLate(FakePaths):
+        def product(self, choice, digits, step):
+            return lambda: FakePaths.product(self, choice, digits, step)() + digits[0, :, 63:]
+
+    assert identity_differs(WrongLate(layer().matrix, 2), FUSED, block=7) == (0, 63)
 
 
 def test_every_candidate_is_checked_for_every_batch_and_on_the_identity():
@@ -126,6 +144,18 @@ def test_rows_by_hand():
     assert ours.times_dense == 1.0
     assert dense.bits_per_weight == 16.0
     assert ours.bits_per_weight == paths.matrix.bits_per_weight
+
+
+def test_times_dense_is_how_many_times_faster():
+    medians = iter([30.0, 12.0, 1.0])
+
+    def timer(call):
+        return Timed(median=next(medians), p20=1.0, p80=99.0)
+
+    one = LayerBench("a", layer(), [1], timer, 1e12)
+    one.own(default_table(), [])
+    assert [row.times_dense for row in one.rows] == [1.0, 2.5]
+    assert one.preparations[0].microseconds.median == 1.0
 
 
 def test_errors_are_those_of_digits_and_of_float16():
@@ -214,6 +244,43 @@ def test_peers_are_not_imported_to_see_whether_they_are_there():
     assert not installed("bitblas")
 
 
+def test_a_peer_that_overflows_is_nan_in_the_table_and_null_in_json(monkeypatch):
+    fake_gpu.install(monkeypatch, "gemlite")
+    one = measured(layer((64, 256)))
+    peer = adapter("gemlite")
+    prepare = peer.prepare
+
+    def overflowing(weights, bits):
+        return prepare(weights, bits)._replace(call=lambda x: x[:, :1] * torch.inf + weights[:, 0])
+
+    monkeypatch.setattr(peer, "prepare", overflowing)
+    one.peer("gemlite", peer)
+    result = Result({}, {"a": described(layer((64, 256)))}, [], one.rows, [], [])
+    assert [row["error"] for row in result_json(result)["rows"]][2:] == [None] * 4
+    text = io.StringIO()
+    Console(file=text, width=80).print(time_tables(result)[0])
+    assert "inf" in text.getvalue() or "nan" in text.getvalue()
+
+
+def test_an_error_of_ours_leaves_what_was_measured(monkeypatch):
+    paths = layer()
+    one = LayerBench("a", paths, [1], fake_gpu.timer, 1e12)
+    monkeypatch.setattr(FakePaths, "product", lambda *_: 1 / 0)
+    one.own(default_table(), [])
+    assert [row.method for row in one.rows] == [DENSE]
+    assert one.failures[0].reason == "ZeroDivisionError: division by zero"
+
+
+def test_tensors_are_made_again_after_they_were_released():
+    one = measured(layer())
+    rows = list(one.rows)
+    one.release()
+    assert not [name for name in vars(one) if name in ("_work", "_weights", "_exact")]
+    one.rows.clear()
+    one.dense()
+    assert one.rows == rows
+
+
 # ---- the command
 
 
@@ -241,6 +308,28 @@ def test_a_benchmark_from_end_to_end(capsys, monkeypatch, tmp_path):
     assert result["layers"]["33x64, LQ-12/5+9"]["rows"] == 33
     assert result["failures"] == []
     assert "checking: done" in err
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+def test_the_kernels_themselves_from_end_to_end(capsys, monkeypatch, tmp_path, axis):
+    """Interpreted where a GPU would run them; all else as with one."""
+    fake_gpu.pretend(monkeypatch, PathLayer)
+    monkeypatch.setenv("LIFTQUANT_TUNING", str(tmp_path))
+    layers = ("--shapes", "17x40", "--bits", "2.4", "--axis", axis)
+    with interpreter(checked=False) as run_kernel:
+        monkeypatch.setattr("gpu.interpret.as_is", run_kernel)
+        tune = ("kernels", "tune", *layers, "--columns", 4, "--digits", 2)
+        status, _, err = answer(capsys, *tune)
+        assert status == 0, err
+        bench = ("bench", "gpu", *layers, "--batch", 1, "--against", "none", "--json")
+        status, out, err = answer(capsys, *bench)
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["environment"]["tuning"] == "measured"
+    assert [row["method"] for row in result["rows"]] == [DENSE, OURS]
+    assert result["rows"][1]["path"].startswith("fused ")  # all take the same time
+    assert result["rows"][1]["error"] < 1e-3
+    assert len(result["preparations"]) == 1
 
 
 def test_the_table_for_people(capsys, monkeypatch, tmp_path):
