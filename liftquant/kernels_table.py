@@ -7,9 +7,8 @@ from rich.table import Table
 
 Record = dict[str, Any]
 
-# what a column shows, for `explanation`
 _HEADINGS = (
-    "kernel", "target", "registers", "spills", "shared", "code", "tensor", "ALU", "memory", "other",
+    "kernel", "target", "regs", "spills", "shared", "code", "tensor", "ALU", "mem", "other",
     "per unit", "2.4 bits", "of HBM",
 )  # fmt: skip
 _LEFT = ("kernel", "target")
@@ -18,7 +17,7 @@ _MEMORY = ("global", "shared", "atomic")
 
 def kernels_table(record: Record) -> Table:
     """A row for each kernel, code and target of `gpu.report.document`'s result."""
-    caption = [f"{_clock(target, gpu)}" for target, gpu in record["gpus"].items() if gpu]
+    caption = [_clock(target, gpu) for target, gpu in record["gpus"].items() if gpu]
     table = Table(
         title=f"kernels: {record['note']}", title_justify="left", box=box.SIMPLE_HEAD,
         caption="\n".join([*_LEGEND, "assumed: " + "; ".join(caption)]), caption_justify="left",
@@ -32,7 +31,7 @@ def kernels_table(record: Record) -> Table:
 
 
 _LEGEND = (
-    "shared, code: bytes. tensor, ALU, memory, other: instructions of a warp per trip of the steady"
+    "shared, code: bytes. tensor, ALU, mem, other: instructions of a warp per trip of the steady"
     " loop; * the whole body.",
     "per unit: lane-instructions per bit (b), weight (w) or value (v); 2.4 bits: per weight of 2.4"
     " bits; of HBM: time to",

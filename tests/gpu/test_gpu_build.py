@@ -97,6 +97,13 @@ def test_unrolling_does_not_change_the_units_of_a_weight():
     assert long.per_unit == pytest.approx(short.per_unit, rel=0.2)
 
 
+def test_what_does_not_compile_is_named():
+    job = bitmm.jobs()[0]
+    odd = dataclasses.replace(job, constants={**job.constants, "INNER": 48})
+    with pytest.raises(LiftError, match=rf"^{job.kernel} \(any\) does not compile for sm_80: "):
+        compiling.compile_one(odd, "sm_80")
+
+
 def test_every_module_with_kernels_is_in_the_list():
     with_jobs = {
         f"gpu.{path.stem}"
