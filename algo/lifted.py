@@ -173,6 +173,9 @@ def from_digits(digits: npt.NDArray[np.int8], base: int) -> Int64Array:
 class Bounds(NamedTuple):
     """Largest magnitudes of a layer's integers, whatever the bits and the activations.
 
+    Operands and `sums` fit int32 in any layer that is not refused; `projected` and `combined` need
+    int64 in a large one.
+
     Attributes:
         inner: K of the one-bit product.
         base: of the digits it multiplies: 128 on axis ``out``, 256 on axis ``in``.
@@ -192,11 +195,6 @@ class Bounds(NamedTuple):
     sums: int
     projected: int
     combined: int
-
-    @property
-    def wide(self) -> bool:
-        """Whether a projected sum of one digit needs int64."""
-        return self.projected >= 2**31
 
     @property
     def per_token(self) -> int:

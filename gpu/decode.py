@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from gpu.job import KernelJob
+from gpu.job import KernelJob, Work
 from gpu.tables import CodeTables, as_int32
 
 BLOCK = 512
@@ -141,6 +141,7 @@ def jobs() -> list[KernelJob]:
                     },
                     aligned=tuple(pointers),
                     options={"num_warps": WARPS},
+                    work=Work(unit="weight", per_trip=BLOCK, stored_bytes=2 * BLOCK),
                 )
             )
     return listed

@@ -155,13 +155,14 @@ def interpreted_bitmm(
     Raises:
         LiftError: the shapes do not fit, or K is over the bound.
     """
-    from gpu.bitmm import Tile, bitmm_kernel, launch
+    from gpu.bitmm import launch
+    from gpu.tiles import Tile
 
     tensor, wide = _tensor(words), torch.from_numpy(np.array(digits))
     rows, columns = check_bitmm(tensor, wide)
     tile = Tile(rows=_tile(rows, 256), columns=_tile(columns, 64), inner=256, warps=4, stages=1)
-    with interpreted(bitmm_kernel, checked) as kernel:
-        out = launch(kernel, tensor, wide, tile)
+    with interpreter(checked) as run:
+        out = launch(run, tensor, wide, tile)
     return np.asarray(out.numpy())
 
 

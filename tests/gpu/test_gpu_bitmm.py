@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from algo.errors import LiftError
 from algo.packing import pack_bits
-from gpu.bitmm import NARROW, Tile, bitmm_kernel, digit_planes, launch, tile_for
-from gpu.interpret import interpreted, interpreted_bitmm
+from gpu.bitmm import digit_planes
+from gpu.interpret import interpreted_bitmm
 from gpu.ops import bitmm
 from gpu.tables import MAX_BYTES, MAX_INNER, check_bitmm
+from gpu.tiles import NARROW, Tile
 
 SEED = 21
 
@@ -111,16 +112,6 @@ def test_one_flipped_bit_changes_its_row_by_twice_its_digits():
     want[2] = 2 * digits[50].astype(int)
     assert want.any()
     assert np.array_equal(change, want)
-
-
-@pytest.mark.parametrize("columns", [1, 16, 17, 40])
-def test_the_tiles_that_a_gpu_would_get(columns):
-    rng = np.random.default_rng([SEED, columns])
-    bits, digits = random_bits(rng, 70, 1111), random_digits(rng, 1111, columns)
-    words, wide = torch.from_numpy(pack_bits(bits)), torch.from_numpy(digits)
-    with interpreted(bitmm_kernel, checked=False) as kernel:
-        got = launch(kernel, words, wide, tile_for(columns)).numpy()
-    assert np.array_equal(got, oracle(bits, digits))
 
 
 def test_digit_planes_layout():
