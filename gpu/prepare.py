@@ -18,6 +18,7 @@ from algo.errors import LiftError
 from algo.lifted import LIFTED_BASE, Int64Array, from_digits, signed_digits
 from algo.whitening import ordered_transform
 from gpu.planes import Digits, laid_out, planes_shape
+from gpu.tiles import Tile
 
 if TYPE_CHECKING:  # which would import triton
     from gpu.interpret import Run
@@ -43,7 +44,7 @@ def prepare(
     whitening: "WhiteningTensors",
     digits: DigitCount,
     tables: "LiftTables | None",
-    tile: "Tile",
+    tile: Tile,
     blocks: Blocks | None = None,
 ) -> Digits:
     """The digits of `x` by the kernels.
@@ -100,7 +101,7 @@ def prepare_plainly(
     whitening: "WhiteningTensors",
     digits: DigitCount,
     tables: "LiftTables | None",
-    tile: "Tile",
+    tile: Tile,
 ) -> Digits:
     """`prepare` in plain torch on the CPU, by the reference's own functions."""
     per_token, inner = _width(x, whitening, digits, tables)

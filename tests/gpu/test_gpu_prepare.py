@@ -16,11 +16,12 @@ from algo.packing import stream_groups
 from algo.shipped import shipped_codes
 from algo.whitening import Whitening, no_whitening, ordered_transform, random_whitening
 from gpu import quantise, whiten
-from gpu.bitmm import NARROW, Tile, digit_planes
+from gpu.bitmm import digit_planes
 from gpu.interpret import interpreter
 from gpu.lift import lift_tables
 from gpu.planes import laid_out, planes_shape
 from gpu.prepare import large_blocks, prepare, prepare_plainly
+from gpu.tiles import NARROW, Tile
 from gpu.whiten import WhiteningTensors, whitening_tensors
 
 SEED = 31
