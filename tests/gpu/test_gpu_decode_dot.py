@@ -6,16 +6,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algo.activations import integer_layer, integer_product, quantise_activations
+from algo.activations import (
+    integer_layer,
+    integer_product,
+    product_rounded_once,
+    quantise_activations,
+)
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.shipped import REFERENCE, load_code
-from gpu.bitmm import NARROW, WIDE
 from gpu.decode_dot import TILES, Tile, launch_digits, tile_for
 from gpu.decode_dot_float import launch_float
-from gpu.dense import decoded_rows, dense_digits, dense_float
+from gpu.dense import decoded_rows, dense_digits, dense_float, rounded_once
 from gpu.interpret import interpreter
 from gpu.planes import laid_out
+from gpu.tiles import NARROW, WIDE
 from gpu.weights import MAX_DECODED_INNER, packed_weights
 from tests.gpu.cases import packed_matrix, random_code
 
@@ -133,16 +138,15 @@ def test_the_layer_is_rounded_once_and_the_bias_added(digits, axis, dtype):
                 assert torch.equal(dense_digits(weights, planes, dtype, most), want)
 
 
-def test_a_second_rounding_would_show():
-    """Control: some outputs differ from those of a plain float64 product by one unit."""
-    a = torch.tensor([float(2**44 + 2**20 + 1)], dtype=torch.float64) * 255
-    b = torch.arange(2**23 + 1, 2**23 + 20001).double()
-    from algo.activations import product_rounded_once
-    from gpu.dense import rounded_once
-
-    want = torch.from_numpy(product_rounded_once(a.numpy(), b.numpy()))
+def test_the_dense_product_is_rounded_once_near_ties():
+    rng = np.random.default_rng(SEED)
+    ties = rng.integers(1 << 23, 1 << 24, 5000) * 2.0 + 1  # halfway between two float32s
+    b = rng.uniform(1, 2, 5000).astype(np.float32).astype(np.float64)
+    a = ties / b * rng.choice([-1, 1], 5000)
+    want = torch.from_numpy(product_rounded_once(a, b))
+    a, b = torch.from_numpy(a), torch.from_numpy(b)
     assert torch.equal(rounded_once(a, b), want)
-    assert torch.equal(rounded_once(-a, b), -want)
+    assert not torch.equal((a * b).float(), want)  # control: a second rounding would show
 
 
 def float_bound(matrix, x, bias):
@@ -280,7 +284,9 @@ def test_wrong_arguments_are_named():
         dense_digits(weights, planes, torch.int32)
     with pytest.raises(LiftError, match=r"steps are torch\.float64"):
         dense_digits(weights, planes._replace(step=torch.ones(2).double()), torch.float32)
-    with pytest.raises(LiftError, match=r"planes are torch\.int8 of shape \(8, 1, 64\); 2 columns"):
+    with pytest.raises(
+        LiftError, match=r"planes are torch\.int8 of shape \(8, 1, \d+\); 2 col"
+    ):
         dense_digits(weights, planes._replace(planes=planes.planes[:, :1]), torch.float32)
     short = planes._replace(planes=planes.planes[:, :, :4])
     with pytest.raises(LiftError, match="planes of 4 bytes are no multiple of the 8 of a step"):
