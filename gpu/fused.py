@@ -36,9 +36,14 @@ from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
 from gpu.stack import Segment, Stack
 from gpu.tables import MAX_ELEMENTS
-from gpu.tiles import AMD_NARROW, AMD_TILES, NVIDIA_TILES, SINGLE, Tile
+from gpu.tiles import AMD_NARROW, AMD_WIDE, SINGLE, WIDE, Tile
 
 LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
+
+# Not every tile of the one-bit product: the projection spills where registers are short, and
+# sm_100 has no product of 64 outputs of four warps with 8 columns.
+NVIDIA = (SINGLE, Tile(rows=64, columns=16, inner=64, warps=2, stages=3), WIDE)
+AMD = (AMD_NARROW, AMD_WIDE)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -299,30 +304,37 @@ def launch(
     return out
 
 
+def tile_for(columns: int, amd: bool = False) -> Tile:
+    """The tile for so many columns of digits: the narrowest that holds them, or the widest."""
+    tiles = AMD if amd else NVIDIA
+    return next((tile for tile in tiles if columns <= tile.columns), tiles[-1])
+
+
 # columns per token, digits of a sum, bits of a digit: a8 and a15 on axis out, both on axis in
 FORMS = {"out-a8": (1, 3, 7), "out-a15": (2, 3, 7), "in": (4, 0, 8)}
 
 
 def jobs() -> list[KernelJob]:
-    """The fused product in every tile of the one-bit product, for every form of digits.
+    """The fused product in its tiles, for every form of digits.
 
-    At 2 to 4 bits a program has at most half as many outputs as rows on axis ``out``. bfloat16
-    stands for all types of output: they differ in the last conversion.
+    On axis ``out`` a program has half as many outputs as rows at 2 bits and more, and up to as many
+    at fewer. bfloat16 stands for all types of output: they differ in the last conversion.
     """
     kinds = (
-        (NVIDIA_TILES, ("sm_89", "sm_90", "sm_100"), "plain"),
-        (NVIDIA_TILES, ("sm_80",), "packed"),
-        (AMD_TILES, ("gfx942",), "amd"),
+        (NVIDIA, ("sm_89", "sm_90", "sm_100"), ""),
+        (NVIDIA, ("sm_80",), "-packed"),
+        (AMD, ("gfx942",), "-amd"),
     )
     return [
-        _job(tile, form, targets, kind)
+        _job(tile, form, outputs, targets, kind)
         for tiles, targets, kind in kinds
         for tile in tiles
         for form in FORMS
+        for outputs in ((tile.rows,) if form == "in" else (tile.rows // 2, tile.rows))
     ]
 
 
-def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJob:
+def _job(tile: Tile, form: str, outputs: int, targets: tuple[str, ...], kind: str) -> KernelJob:
     per_token, split, shift = FORMS[form]
     pointers = {
         "bits": "*i8",
@@ -338,7 +350,7 @@ def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJo
     strides = dict.fromkeys(("row_bytes", "column_stride", "plane_stride"), "i32")
     sizes = dict.fromkeys(("tokens", "columns", "out_stride"), "i32")
     return KernelJob(
-        kernel=f"fused-{form}-{tile.rows}x{tile.columns}x{tile.inner}-{kind}",
+        kernel=f"fused-{form}-{tile.rows}x{tile.columns}x{tile.inner}-{outputs}{kind}",
         code="any",
         function=fused_kernel,
         signature=pointers | strides | sizes,
@@ -346,8 +358,8 @@ def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJo
             "ROWS": tile.rows,
             "COLUMNS": tile.columns,
             "INNER": tile.inner,
-            "PACKED": kind == "packed",
-            "OUTPUTS": tile.rows // 2 if split else tile.rows,
+            "PACKED": kind == "-packed",
+            "OUTPUTS": outputs,
             "SPLIT": split,
             "PER_TOKEN": per_token,
             "SHIFT": shift,
@@ -355,6 +367,6 @@ def _job(tile: Tile, form: str, targets: tuple[str, ...], kind: str) -> KernelJo
         aligned=(*pointers, *strides),
         options={"num_warps": tile.warps, "num_stages": tile.stages},
         work=Work(unit="bit", per_trip=8 * tile.rows * tile.inner, columns=tile.columns),
-        batch_one=tile in (SINGLE, AMD_NARROW),
+        batch_one=tile in (NVIDIA[0], AMD[0]),
         targets=targets,
     )
