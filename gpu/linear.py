@@ -12,7 +12,7 @@ from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 from gpu.stack import Stack
 from gpu.tables import CodeTables
-from gpu.tuning_table import Choice, TuningTable
+from gpu.tuning_table import ONE_BIT, Choice, TuningTable
 from gpu.weights import PackedWeights
 
 if TYPE_CHECKING:  # which would import triton
@@ -128,8 +128,8 @@ class StackedLinear(nn.Module):
             choice: path, tile and split; by default what the tuning table says.
         """
         from gpu.prepare import large_blocks, prepare
-        from gpu.products import decoded_product
-        from gpu.tiles import NARROW, default_tile, named_tile
+        from gpu.products import chosen_tile, decoded_product
+        from gpu.tiles import NARROW
 
         stack: Stack | None = self._part("stack")
         per_token = self.digits if stack is None else stack.bounds.per_token
@@ -138,9 +138,8 @@ class StackedLinear(nn.Module):
             choice = self._plan().choose(columns)
         whitening, lift = self._part("whitening"), self._part("lift")
         blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
-        if stack is not None and choice.path in ("fused", "bitmm"):
-            name = choice.tile
-            tile = default_tile(x.device, columns) if name is None else named_tile(name)
+        if stack is not None and choice.path in ONE_BIT:
+            tile = chosen_tile(choice, x.device, columns)
             ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
             return self._one_bit(stack)(run, ready, choice, tile, x.dtype)
         ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)

@@ -11,6 +11,7 @@ import torch
 from algo.errors import LiftError
 from gpu.planes import Digits
 from gpu.stack import Stack
+from gpu.tiles import AMD_TILES, GROUP_TILES, NVIDIA_TILES, default_tile, named_tile
 from gpu.weights import PackedWeights
 
 if TYPE_CHECKING:  # which would import triton
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # which would import triton
     from gpu.interpret import Run
     from gpu.tiles import Tile
     from gpu.tuning_table import Choice
+
+_AGAIN = "measure the tuning table again with `liftquant kernels tune`"
 
 
 class OneBitProduct:
@@ -50,17 +53,15 @@ class OneBitProduct:
         from gpu import bitmm, fused, project
 
         stack = self.stack
-        if choice.path == "fused" and choice.split == 1:
+        if choice.path == "fused":
+            _unsplit(choice)
             if tile not in self._fused:
                 self._fused[tile] = fused.programs(stack, tile)
             return fused.launch(
                 run, stack, self._fused[tile], digits.planes, digits.sums, digits.step, dtype, tile
             )
         if choice.path != "bitmm":
-            raise LiftError(
-                f"{choice}: the one-bit product is fused without a split, or bitmm; measure the "
-                "tuning table again with `liftquant kernels tune`"
-            )
+            raise LiftError(f"{choice} is no one-bit product; {_AGAIN}")
         tokens = len(digits.step)
         after = project.tile_for(tokens)
         if after.outputs not in self._tables:
@@ -97,16 +98,38 @@ def decoded_product(
     Raises:
         LiftError: the choice is another path.
     """
-    from gpu.decode_dot import launch_digits
+    from gpu import decode_dot
     from gpu.dense import dense_digits
 
+    check_decoding(choice)
     if choice.path == "decode-dot":
-        outputs = [launch_digits(run, layer, digits, dtype) for layer in layers]
-    elif choice.path == "dense":
-        outputs = [dense_digits(layer, digits, dtype) for layer in layers]
+        tile = None if choice.tile is None else named_tile(choice.tile, decode_dot.TILES)
+        outputs = [decode_dot.launch_digits(run, w, digits, dtype, tile) for w in layers]
     else:
-        raise LiftError(
-            f"{choice} does not take decoded weights, which codes with parities need; measure the "
-            "tuning table again with `liftquant kernels tune`"
-        )
+        outputs = [dense_digits(weights, digits, dtype) for weights in layers]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+
+def chosen_tile(choice: "Choice", device: torch.device, columns: int) -> "Tile":
+    """The one-bit product's tile: the one the choice names, or the default of the device.
+
+    Raises:
+        LiftError: no tile has that name.
+    """
+    if choice.tile is None:
+        return default_tile(device, columns)
+    return named_tile(choice.tile, (*NVIDIA_TILES, *GROUP_TILES, *AMD_TILES))
+
+
+def check_decoding(choice: "Choice") -> None:
+    """Raise LiftError where a choice is not ``decode-dot`` or ``dense``, or asks for too much."""
+    if choice.path not in ("decode-dot", "dense"):
+        raise LiftError(f"{choice} does not decode, as codes with parities need; {_AGAIN}")
+    _unsplit(choice)
+    if choice.path == "dense" and choice.tile is not None:
+        raise LiftError(f"{choice}: dense has no tiles; {_AGAIN}")
+
+
+def _unsplit(choice: "Choice") -> None:
+    if choice.split > 1:
+        raise LiftError(f"{choice}: {choice.path} does not split K; {_AGAIN}")

@@ -6,11 +6,14 @@ The defaults are estimates from machine code (`gpu.bitmm`), not from runs: a tab
 choices goes before them, and every tile gives the same integers.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from algo.errors import LiftError
+
+AnyTile = TypeVar("AnyTile", bound=tuple[int, ...])
 
 
 class Tile(NamedTuple):
@@ -62,24 +65,24 @@ DEFAULTS = (SINGLE, NARROW, WIDE, GROUP_WIDE, AMD_NARROW, AMD_WIDE)  # those of 
 MOST_INNER = max(tile.inner for tile in NVIDIA_TILES + GROUP_TILES + AMD_TILES)
 
 
-def tile_name(tile: Tile) -> str:
-    """``64x16x64x4x2``: rows, columns, bytes of K, warps and stages."""
+def tile_name(tile: tuple[int, ...]) -> str:
+    """``64x16x64x4x2``: rows, columns, K per step, warps and stages."""
     return "x".join(map(str, tile))
 
 
-def named_tile(name: str) -> Tile:
-    """The tile of that name; any is right on any GPU.
+def named_tile(name: str, tiles: Sequence[AnyTile]) -> AnyTile:
+    """The one of `tiles` that has that name.
 
     Raises:
-        LiftError: there is none; the message lists those there are.
+        LiftError: none has; the message lists the names there are.
     """
-    tiles = {tile_name(tile): tile for tile in (*NVIDIA_TILES, *GROUP_TILES, *AMD_TILES)}
-    if name not in tiles:
+    names = {tile_name(tile): tile for tile in tiles}
+    if name not in names:
         raise LiftError(
-            f"there is no tile {name}, only {', '.join(tiles)}; measure the tuning table again with "
-            "`liftquant kernels tune`"
+            f"there is no tile {name}, only {', '.join(names)}; measure the tuning table again "
+            "with `liftquant kernels tune`"
         )
-    return tiles[name]
+    return names[name]
 
 
 def tile_for(columns: int, amd: bool = False, groups: bool = False) -> Tile:

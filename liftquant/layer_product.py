@@ -5,12 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from algo.activations import Digits
 from algo.layer import LiftLinear
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 
 TOKENS = 3
-DIGITS = 2  # a15
+DIGITS: Digits = 2  # a15
 
 
 class LayerOutputs(NamedTuple):

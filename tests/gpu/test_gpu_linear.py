@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_refused():
         module(torch.zeros(1, INPUTS, dtype=torch.float64))
     parities, _ = made(PARITIES, "out", 1)
     with interpreter(checked=False) as run:
-        with pytest.raises(LiftError, match="fused does not take decoded weights"):
+        with pytest.raises(LiftError, match="fused does not decode, as codes with parities need"):
             parities.by_kernels(run, inputs(1), Choice(path="fused"))
         with pytest.raises(LiftError, match="there is no tile 3x3, only 64x8"):
             module.by_kernels(run, inputs(1), Choice(path="fused", tile="3x3"))

@@ -100,7 +100,7 @@ def test_few_columns_take_no_wide_tiles_and_many_no_one_bit_product():
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (Choice(path="fused", tile="1x2x3x4x5"), "there is no such tile"),
+        (Choice(path="fused", tile="1x2x3x4x5"), "there is no tile"),
         (Choice(path="fused", split=2), "does not split K"),
         (Choice(path="dense", tile="8"), "dense has no tiles"),
     ],
