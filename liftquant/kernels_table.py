@@ -17,10 +17,10 @@ _MEMORY = ("global", "shared", "atomic")
 
 def kernels_table(record: Record) -> Table:
     """A row for each kernel, code and target of `gpu.report.document`'s result."""
-    caption = [_clock(target, gpu) for target, gpu in record["gpus"].items() if gpu]
+    clocks = [_clock(target, gpu) for target, gpu in record["gpus"].items() if gpu]
     table = Table(
         title=f"kernels: {record['note']}", title_justify="left", box=box.SIMPLE_HEAD,
-        caption="\n".join([*_LEGEND, "assumed: " + "; ".join(caption)]), caption_justify="left",
+        caption=f"{_LEGEND}\nassumed: {'; '.join(clocks)}", caption_justify="left",
         padding=(0, 1, 0, 0),
     )  # fmt: skip
     for heading in _HEADINGS:
@@ -31,11 +31,10 @@ def kernels_table(record: Record) -> Table:
 
 
 _LEGEND = (
-    "shared, code: bytes. tensor, ALU, mem, other: instructions of a warp per trip of the steady"
-    " loop; * the whole body.",
-    "per unit: lane-instructions per bit (b), weight (w) or value (v); 2.4 bits: per weight of 2.4"
-    " bits; of HBM: time to",
-    "issue them at batch 1 over time to read the bits.",
+    "shared, code: bytes. tensor, ALU, mem, other: instructions of a warp per trip of the steady "
+    "loop; * of the whole body. per unit: lane-instructions per bit (b), weight (w) or value (v); "
+    "2.4 bits: per weight of 2.4 bits; of HBM: time to issue them at batch 1 over time to read the "
+    "bits."
 )
 
 
