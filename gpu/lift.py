@@ -23,11 +23,9 @@ from algo.packing import stream_groups
 from gpu.interpret import Run
 from gpu.job import KernelJob
 from gpu.planes import Digits
-from gpu.quantise import nearest_integers, store_digit, token_step
+from gpu.quantise import FEW, Block, nearest_integers, store_digit, token_step
 
-
-BYTES = 32  # of a token's rows, of eight digits each, per program
-WARPS = 1
+BLOCK = FEW  # for any number of tokens; wider programs run out of registers
 
 
 class LiftTables(NamedTuple):
@@ -135,7 +133,7 @@ def lift(
     tables: LiftTables,
     digits: DigitCount,
     out: Digits,
-    bytes_per_program: int = BYTES,
+    block: Block = BLOCK,
 ) -> None:
     """Fill `out` with the lifted digits of `w`, in one launch.
 
@@ -146,10 +144,10 @@ def lift(
         tables: of the layer's code.
         digits: of the activations before they are lifted, 1 (a8) or 2 (a15).
         out: sums are zero; as many columns per token as the lifted integers need.
-        bytes_per_program: bytes of a token's rows, a power of two.
+        block: shape of a program.
     """
     (tokens, inner), (_, columns, row_bytes) = w.shape, out.planes.shape
-    run(lift_kernel)[(columns // out.per_token * -(-row_bytes // bytes_per_program),)](
+    run(lift_kernel)[(columns // out.per_token * -(-row_bytes // block.bytes),)](
         w,
         largest,
         tables.places,
@@ -168,8 +166,8 @@ def lift(
         tables.places.shape[1],
         LARGEST=LARGEST[digits],
         PER_TOKEN=out.per_token,
-        BYTES=bytes_per_program,
-        num_warps=WARPS,
+        BYTES=block.bytes,
+        num_warps=block.warps,
         enable_fp_fusion=False,  # what is left of a quotient is exact
     )
 
@@ -186,9 +184,9 @@ def jobs() -> list[KernelJob]:
             code="any",
             function=lift_kernel,
             signature=pointers | dict.fromkeys((*strides, *sizes), "i32"),
-            constants={"LARGEST": largest, "PER_TOKEN": per_token, "BYTES": BYTES},
+            constants={"LARGEST": largest, "PER_TOKEN": per_token, "BYTES": BLOCK.bytes},
             aligned=(*pointers, *strides),
-            options={"num_warps": WARPS},
+            options={"num_warps": BLOCK.warps},
         )
         for digits, largest in LARGEST.items()
         for per_token in ((2, 4) if digits == 1 else (4,))

@@ -4,15 +4,13 @@ A byte of eight bits meets the digits of its eight inner indices one plane at a 
 in eight planes, the bytes of a column next to each other.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from algo.errors import LiftError
 from gpu.tables import MAX_ELEMENTS
-
-if TYPE_CHECKING:
-    from gpu.bitmm import Tile  # which would import triton
+from gpu.tiles import Tile
 
 
 class Digits(NamedTuple):
@@ -35,7 +33,7 @@ class Digits(NamedTuple):
     per_token: int
 
 
-def planes_shape(columns: int, inner: int, tile: "Tile") -> tuple[int, int, int]:
+def planes_shape(columns: int, inner: int, tile: Tile) -> tuple[int, int, int]:
     """``(8, N', Kb')`` for `columns` columns of `inner` digits, padded to whole words and tiles.
 
     Raises:
@@ -55,7 +53,7 @@ def planes_shape(columns: int, inner: int, tile: "Tile") -> tuple[int, int, int]
     return shape
 
 
-def laid_out(digits: torch.Tensor, step: torch.Tensor, tile: "Tile") -> Digits:
+def laid_out(digits: torch.Tensor, step: torch.Tensor, tile: Tile) -> Digits:
     """Plain digits in planes.
 
     Args:

@@ -7,7 +7,7 @@ error: a token that holds NaN or infinity has the step NaN and zero digits, wher
 the contract raises.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -18,12 +18,21 @@ from algo.errors import LiftError
 from algo.lifted import LIFTED_BASE, Int64Array, from_digits, signed_digits
 from algo.whitening import ordered_transform
 from gpu.planes import Digits, laid_out, planes_shape
+from gpu.tiles import Tile
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.bitmm import Tile
     from gpu.interpret import Run
     from gpu.lift import LiftTables
+    from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
+
+
+class Blocks(NamedTuple):
+    """Shapes of programs: of the whitening, and bytes of a token's rows in the last launch."""
+
+    whiten: "WhitenBlock"
+    bytes: int
+
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -34,7 +43,8 @@ def prepare(
     whitening: "WhiteningTensors",
     digits: DigitCount,
     tables: "LiftTables | None",
-    tile: "Tile",
+    tile: Tile,
+    blocks: Blocks | None = None,
 ) -> Digits:
     """The digits of `x` by the kernels.
 
@@ -45,13 +55,14 @@ def prepare(
         digits: 1 (a8) or 2 (a15), of the activations before they are lifted.
         tables: `gpu.lift.lift_tables` of the code for axis ``in``; None for axis ``out``.
         tile: padding goes up to its whole columns and bytes; columns a power of two.
+        blocks: chosen by size if None; `large_blocks` where the interpreter runs.
 
     Raises:
         LiftError: a shape, dtype or device does not fit, or the result is longer than 32-bit
             indices reach.
     """
-    from gpu.lift import lift
-    from gpu.quantise import quantise
+    from gpu.lift import BLOCK, lift
+    from gpu.quantise import Block, quantise
     from gpu.whiten import whiten
 
     per_token, inner = _width(x, whitening, digits, tables)
@@ -67,12 +78,21 @@ def prepare(
         per_token,
     )
     if tokens:
-        whitened = whiten(run, x, whitening, zeros, largest)
+        whitened = whiten(run, x, whitening, zeros, largest, blocks and blocks.whiten)
+        block = blocks and Block(blocks.bytes, warps=4)
         if tables is None:
-            quantise(run, whitened, largest, out)
+            quantise(run, whitened, largest, out, block)
         else:
-            lift(run, whitened, largest, tables, digits, out)
+            lift(run, whitened, largest, tables, digits, out, block or BLOCK)
     return out
+
+
+def large_blocks(tokens: int, n: int) -> Blocks:
+    """Few programs of many elements, for the interpreter, which takes its time per program."""
+    from gpu.whiten import FEW
+
+    rows = min(1024, 1 << (tokens * n - 1).bit_length())
+    return Blocks(FEW._replace(parts=4, rows=rows), min(1024, 1 << (n - 1).bit_length()))
 
 
 def prepare_plainly(
@@ -80,7 +100,7 @@ def prepare_plainly(
     whitening: "WhiteningTensors",
     digits: DigitCount,
     tables: "LiftTables | None",
-    tile: "Tile",
+    tile: Tile,
 ) -> Digits:
     """`prepare` in plain torch on the CPU, by the reference's own functions."""
     per_token, inner = _width(x, whitening, digits, tables)
@@ -104,7 +124,7 @@ def _lifted(integers: Int64Array, tables: "LiftTables") -> Int64Array:
     out = np.zeros((len(integers), tables.groups, tables.lifted), np.int64)
     for place, tap in zip(tables.places.T.numpy(), tables.taps.T.numpy(), strict=True):
         out += padded[:, (first + place) % weights] * tap
-    return out.reshape(len(integers), -1)
+    return out.reshape(len(integers), tables.groups * tables.lifted)
 
 
 def _width(

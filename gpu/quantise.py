@@ -5,10 +5,10 @@ on most GPUs and whose division would cost more than the rest. A quotient ``w / 
 in float32, to well within 1/4; its nearest integer q is then the right one, or the next to it where
 the quotient is near a half. What is left, ``d = w - q * step``, decides, and float32 holds it
 exactly: step is cut into three pieces of 8 bits, whose products with q (below 2**15) have at most
-23; and what remains after each subtraction is a multiple of step's last place, or of w's where that
-is coarser, and too small to need more than 24 bits of it. (For w below step in its binade, q is 0 or
-1: the first leaves w, and with the second d can only be rounded where it is beyond a half anyway.)
-So ``2|d| > step`` moves q by one, and a tie moves it if it is odd.
+23, and what remains after each subtraction is a multiple of the last place of step or w, and too
+small to need more than 24 bits of it. (Where w is in a binade below step's, q is 0, which leaves w,
+or 1, with which d can only be rounded where it is beyond a half anyway.) So ``2|d| > step`` moves q
+by one, and a tie moves it if it is odd.
 
 Compiled offline and run under the interpreter; not run on a GPU.
 """
@@ -67,10 +67,10 @@ def nearest_integers(w, step, LARGEST: tl.constexpr):  # type: ignore[no-untyped
     beyond = (twice > unit) | ((twice == unit) & ((q & 1) == 1))
     q += tl.where(beyond, tl.where(left > 0, 1, -1), 0)
     q = tl.minimum(tl.maximum(q, -LARGEST), LARGEST)
-    return tl.where(step == step, q, 0)
+    return tl.where(step > 0, q, 0)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def store_digit(planes, sums, digit, column, byte, row_bytes, plane_stride, real):  # type: ignore[no-untyped-def]
     """One digit of ``(bytes, 8)`` inner indices into its column, and what it adds to the sum.
 

@@ -85,3 +85,12 @@ def test_decoded_weights_are_made_once_and_can_be_released() -> None:
     assert layer.decoded(torch.bfloat16).dtype == torch.bfloat16
     assert not list(layer.state_dict())
     assert "LQ-12/5+9, axis=out" in repr(layer)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_integer_layer_takes_activations_whitened_in_order(dtype: torch.dtype) -> None:
+    layer = make(digits=2)
+    x = torch.from_numpy(np.random.default_rng(6).standard_normal((9, 96))).to(dtype)
+    want = layer.forward_whitened(layer.whitening.ordered(x)).to(dtype)
+    assert torch.equal(layer(x), want)
+    assert torch.equal(layer(x[4]), want[4])  # whatever the batch

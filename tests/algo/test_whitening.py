@@ -137,3 +137,54 @@ def test_factors_that_are_not_orthogonal_are_refused() -> None:
         Whitening(eye[:, :3], eye)
     with pytest.raises(LiftError, match="left factor is not orthogonal"):
         Whitening(eye * torch.nan, eye)
+
+
+def rounded_one_by_one(x: np.ndarray, whitening: Whitening) -> np.ndarray:
+    """The ordered transform of one row, one float32 operation after the other."""
+    left, right = whitening.left.numpy(), whitening.right.numpy()
+    pre = np.ones(len(x), np.float32) if whitening.pre is None else whitening.pre.float().numpy()
+    z = [np.float32(a) * np.float32(b) for a, b in zip(x, pre, strict=True)]
+    a, b = len(left), len(right)
+    half = [[np.float32(0)] * b for _ in range(a)]
+    out = [[np.float32(0)] * b for _ in range(a)]
+    for i in range(a):
+        for j in range(b):
+            for k in range(b):
+                half[i][j] = np.float32(half[i][j] + np.float32(z[i * b + k] * right[k, j]))
+    for i in range(a):
+        for j in range(b):
+            for k in range(a):
+                out[i][j] = np.float32(out[i][j] + np.float32(left[k, i] * half[k][j]))
+    return np.array(out, np.float32).ravel()
+
+
+@pytest.mark.parametrize("n", [1, 7, 12, 24])
+def test_ordered_transform_is_rounded_one_by_one(n: int) -> None:
+    whitening, _ = with_scales(n, 3)
+    rows = torch.from_numpy(np.random.default_rng(n).standard_normal((3, n)).astype("f"))
+    rows[1] *= 2.0**-130  # down to where floats are subnormal
+    want = np.stack([rounded_one_by_one(row, whitening) for row in rows.numpy()])
+    assert np.array_equal(whitening.ordered(rows).numpy().view(np.int32), want.view(np.int32))
+
+
+@given(n=st.integers(1, 300), seed=st.integers(0, 1000))
+def test_ordered_transform_is_within_its_bound(n: int, seed: int) -> None:
+    whitening, t = with_scales(n, seed)
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((3, n)).astype("f"))
+    roundings = (len(whitening.left) + len(whitening.right) + 1) * 2.0**-24
+    bound = roundings / (1 - roundings) * (x.double().abs() @ t.abs().T)
+    exact = x.double() @ t.T
+    off = (whitening.ordered(x).double() - exact).abs()
+    assert (off <= bound + exact.abs() * 2.0**-50).all()  # the oracle itself rounds
+
+
+def test_ordered_transform_does_not_depend_on_the_batch_or_the_type() -> None:
+    whitening, _ = with_scales(576, 1)
+    x = torch.from_numpy(np.random.default_rng(1).standard_normal((200, 576)).astype("f"))
+    together = whitening.ordered(x)
+    assert torch.equal(whitening.ordered(x[77]), together[77])
+    assert torch.equal(whitening.ordered(x.T.contiguous().T), together)
+    short = x.to(torch.bfloat16)
+    assert torch.equal(whitening.ordered(short), whitening.ordered(short.double()))
+    assert whitening.ordered(short).dtype == torch.float32
+    assert whitening.ordered(x[:0]).shape == (0, 576)
