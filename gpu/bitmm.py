@@ -9,10 +9,11 @@ Bound: the largest product is ``-128 * -128 = 2**14`` per byte of K, so ``K/8 <=
 every accumulator in int32 (`gpu.tables.MAX_INNER`); ``2*r`` is then below ``2**28``. K may be split
 over programs that add to the same sums: they are integers, so no order of adding shows.
 
-What bounds it: at few columns the issue slots, of which four mask instructions in a word of bits
-(eight planes, a word of four bytes, 32 lanes) are the floor of 0.6 lane-instructions per weight at
-2.4 bits; then the planes, which every `Tile.rows` rows read again from the second-level cache; from
-some 32 columns the tensor cores. Compiled offline and run under the interpreter; not run on a GPU.
+What bounds it: at few columns the issue slots. A word of 32 bits takes eight masks, one a plane, so
+0.25 lane-instructions per bit are the floor, 0.6 per weight at 2.4 bits; one token's tile needs
+1.0 in all, two fifths of the time in which an H100 reads the bits. With more columns the planes
+count, which every `Tile.rows` rows read again from the second-level cache, and from about 20 on an
+A100 the tensor cores. Compiled offline and run under the interpreter; not run on a GPU.
 """
 
 import torch

@@ -157,6 +157,23 @@ def test_rows_any_distance_apart_and_planes_wider_than_needed():
         assert np.array_equal(multiply(run, apart, planes, sums, 2, SINGLE).numpy(), want)
         assert np.array_equal(multiply(run, rows, others, sums, 2, SINGLE).numpy(), want)
         assert np.array_equal(multiply(run, rows, planes, sums, 1, SINGLE).numpy(), want[:, :1])
+        spread = torch.ones((8, 2 * planes.shape[1], planes.shape[2]), dtype=torch.int8)[:, ::2]
+        spread.copy_(planes)
+        assert np.array_equal(multiply(run, rows, spread, sums, 2, SINGLE).numpy(), want)
+
+
+def test_bytes_past_a_row_are_not_read():
+    bits, digits = problem(5, 512, 2)
+    longer = torch.full((5, 256), -1, dtype=torch.int8)
+    longer[:, :64] = padded_rows(torch.from_numpy(pack_bits(bits)))
+    planes, sums = digit_planes(torch.from_numpy(digits), 256, NARROW)
+    planes[:, :, 64:] = (
+        1  # where digits should be zero: they would be seen times a bit that is read
+    )
+    with interpreter(checked=True) as run:
+        got = multiply(run, longer[:, :64], planes, sums, 2, SINGLE).numpy()
+        assert np.array_equal(got, oracle(bits, digits))
+        assert not np.array_equal(multiply(run, longer, planes, sums, 2, SINGLE).numpy(), got)
 
 
 @pytest.mark.parametrize("inner", ODD)

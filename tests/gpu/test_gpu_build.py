@@ -39,6 +39,14 @@ def test_what_a_report_says(target):
     assert report.hbm_share == pytest.approx(expected)
 
 
+def test_a_job_is_compiled_for_its_targets_only():
+    job = next(job for job in bitmm.jobs() if job.targets == ("sm_80",))
+    assert build.build(["gfx942", "sm_90"], [job]) == []
+    assert [report.target for report in build.build(["sm_90", "sm_80"], [job])] == ["sm_80"]
+    anywhere = dataclasses.replace(job, targets=())
+    assert all(anywhere.suits(target) for target in compiling.TARGETS)
+
+
 def test_spills_are_counted():
     """Control: a tile with more accumulators than registers is reported as spilling."""
     job = bitmm.jobs()[0]
