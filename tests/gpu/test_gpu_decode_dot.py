@@ -284,9 +284,7 @@ def test_wrong_arguments_are_named():
         dense_digits(weights, planes, torch.int32)
     with pytest.raises(LiftError, match=r"steps are torch\.float64"):
         dense_digits(weights, planes._replace(step=torch.ones(2).double()), torch.float32)
-    with pytest.raises(
-        LiftError, match=r"planes are torch\.int8 of shape \(8, 1, \d+\); 2 col"
-    ):
+    with pytest.raises(LiftError, match=r"planes are torch\.int8 of shape \(8, 1, \d+\); 2 col"):
         dense_digits(weights, planes._replace(planes=planes.planes[:, :1]), torch.float32)
     short = planes._replace(planes=planes.planes[:, :, :4])
     with pytest.raises(LiftError, match="planes of 4 bytes are no multiple of the 8 of a step"):
