@@ -39,16 +39,19 @@ from gpu.weights import PackedWeights, check_float
 def added_product(acc, u, sums, WIDEN: tl.constexpr):  # type: ignore[no-untyped-def]
     """``sums + acc @ u`` in float32, `acc` in as many parts as the type of `u` needs."""
     if u.dtype == tl.float16:
-        return tl.dot(acc.to(tl.float16), u, acc=sums)
-    upper = ((acc + 8) >> NIBBLE) << NIBBLE
-    lower = (acc - upper).to(tl.float32).to(tl.bfloat16)
-    upper = upper.to(tl.float32).to(tl.bfloat16)
-    if WIDEN:  # the same products: the interpreter has none of bfloat16s
-        u = u.to(tl.float32)
-        sums = tl.dot(lower.to(tl.float32), u, acc=sums, input_precision="ieee")
-        return tl.dot(upper.to(tl.float32), u, acc=sums, input_precision="ieee")
-    sums = tl.dot(lower, u, acc=sums)
-    return tl.dot(upper, u, acc=sums)
+        sums = tl.dot(acc.to(tl.float16), u, acc=sums)
+    else:
+        upper = ((acc + 8) >> NIBBLE) << NIBBLE
+        lower = (acc - upper).to(tl.float32).to(tl.bfloat16)
+        upper = upper.to(tl.float32).to(tl.bfloat16)
+        if WIDEN:  # the same products: the interpreter has none of bfloat16s
+            u = u.to(tl.float32)
+            sums = tl.dot(lower.to(tl.float32), u, acc=sums, input_precision="ieee")
+            sums = tl.dot(upper.to(tl.float32), u, acc=sums, input_precision="ieee")
+        else:
+            sums = tl.dot(lower, u, acc=sums)
+            sums = tl.dot(upper, u, acc=sums)
+    return sums
 
 
 @triton.jit  # type: ignore[untyped-decorator]
