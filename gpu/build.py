@@ -12,11 +12,16 @@ from gpu.job import KernelJob
 
 # modules with a function `jobs`, in the order of the report
 MODULES = (
+    "gpu.whiten",
+    "gpu.quantise",
+    "gpu.lift",
+    "gpu.bitmm",
+    "gpu.project",
+    "gpu.fused",
+    "gpu.transpose",
     "gpu.decode",
     "gpu.decode_dot",
     "gpu.decode_dot_float",
-    "gpu.bitmm",
-    "gpu.transpose",
 )
 
 
