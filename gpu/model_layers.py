@@ -3,19 +3,27 @@
 import re
 
 from algo.errors import LiftError
+from gpu.llama_models import MODELS as llama_models
+from gpu.llama_models import LlamaConfig
 
-# (rows, K) by the configs: hidden 4096, 8192, 576; heads of 128, 128, 64; 8, 8, 3 heads of keys
-MODELS: dict[str, dict[str, tuple[int, int]]] = {
-    "llama-3-8b": {
-        "qkv": (6144, 4096), "o": (4096, 4096), "gate_up": (28672, 4096), "down": (4096, 14336),
-    },
-    "llama-3-70b": {
-        "qkv": (10240, 8192), "o": (8192, 8192), "gate_up": (57344, 8192), "down": (8192, 28672),
-    },
-    "smollm2-135m": {
-        "qkv": (960, 576), "o": (576, 576), "gate_up": (3072, 576), "down": (576, 1536),
-    },
-}  # fmt: skip
+SMOLLM2 = LlamaConfig(576, 1536, 30, 9, 3, 49152, 8192)
+
+
+def stacked(config: LlamaConfig) -> dict[str, tuple[int, int]]:
+    """(rows, K) of a block's stacks."""
+    hidden, between = config.hidden, config.intermediate
+    keys = config.kv_heads * (hidden // config.heads)
+    return {
+        "qkv": (hidden + 2 * keys, hidden),
+        "o": (hidden, hidden),
+        "gate_up": (2 * between, hidden),
+        "down": (hidden, between),
+    }
+
+
+MODELS = {
+    name: stacked(config) for name, config in (*llama_models.items(), ("smollm2-135m", SMOLLM2))
+}
 _SHAPE = re.compile(r"([1-9]\d{0,6})x([1-9]\d{0,6})")
 
 
