@@ -8,9 +8,9 @@ are multiplied twice. Of a sliding code ``(ROWS - L)//(D/d) + 1`` outputs fit, o
 
     (ROWS - L)/ROWS + (D/d)/ROWS   (sliding)       D*(ROWS//D)/ROWS   (block)
 
-(`efficiency` counts it). For 64 rows: LQ-12/5+9 0.84, LQ-2/1+10 0.84, LQ-24/10 0.75, LQ-16/8 and
-axis ``in`` 1. The repeated rows come from the second-level cache, and K is not split, so this form
-saves a pass where there are programs enough without a split.
+(`gpu.fused_layout.efficiency` counts it). For 64 rows: LQ-12/5+9 0.84, LQ-2/1+10 0.84, LQ-24/10
+0.75, LQ-16/8 and axis ``in`` 1. The repeated rows come from the second-level cache, and K is not
+split, so this form saves a pass where there are programs enough without a split.
 
 The projection is an int8 product again, with a banded matrix of taps: sums are split in signed
 digits of base 256, which are put together again in int64. In the machine code for sm_90 the default
@@ -20,25 +20,19 @@ tap would need 510 and a loop over the window. Compiled offline and run under th
 interpreter; not run on a GPU.
 """
 
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
 
 from algo.errors import LiftError
-from algo.lifted import MAX_DIGITS, digit_range
 from gpu.bitmm import one_bit_tile, packed
+from gpu.fused_layout import Programs
 from gpu.interpret import Run
 from gpu.job import KernelJob, Work
 from gpu.project import check_step, finished, narrowed
-from gpu.stack import Segment, Stack
+from gpu.stack import Stack
 from gpu.tables import MAX_ELEMENTS
 from gpu.tiles import AMD_NARROW, AMD_WIDE, SINGLE, WIDE, Tile
-
-LEAST_OUTPUTS = 16  # of a program: what a tensor core's tile has
 
 # Not every tile of the one-bit product: the projection spills where registers are short, and
 # sm_100 has no product of 64 outputs of four warps with 8 columns.
@@ -125,99 +119,6 @@ def fused_kernel(  # type: ignore[no-untyped-def]
     out_at = out + t[None, :] * out_stride + o[:, None]
     present = inside[:, None] & (t < tokens)[None, :]
     tl.store(out_at, narrowed(y, out.dtype.element_ty), mask=present)
-
-
-class Programs(NamedTuple):
-    """What the programs of a stack and a tile work on; made once, on the stack's device.
-
-    Attributes:
-        table: int32 ``(programs, 6)``: the segment's first bit and bits, the program's first bit
-            within it, its first output, how many, and where its taps start in `bands`.
-        bands: int8, matrices ``(outputs, tile.rows)``: the taps of each output over the rows.
-        outputs: outputs of a program, padded to a power of two.
-        split: digits of base 256 that a sum of the one-bit product has; 0 on axis ``in``.
-    """
-
-    table: torch.Tensor
-    bands: torch.Tensor
-    outputs: int
-    split: int
-
-
-def programs(stack: Stack, tile: Tile) -> Programs:
-    """Lay out `stack` over programs of `tile`.
-
-    Raises:
-        LiftError: a window is wider than the tile.
-    """
-    split = 0 if stack.axis == "in" else _sum_digits(stack.bounds.sums)
-    layers = [(s, window_starts(s, stack.starts.cpu().numpy())) for s in stack.rows()]
-    spans = [(s, at, span) for s, at in layers for span in _spans(at, s.window, tile.rows)]
-    outputs = max(LEAST_OUTPUTS, 1 << (max(n for _, _, (_, n) in spans) - 1).bit_length())
-    outputs = outputs if split else tile.rows
-    bands: dict[bytes, int] = {}  # where each different one starts
-    taps = stack.taps.cpu().numpy()
-    table = []
-    for segment, starts, (first, count) in spans:
-        band = b""
-        if split:
-            band = _band(segment, starts[first : first + count], first, taps, (outputs, tile.rows))
-        where = bands.setdefault(band, len(bands))
-        output = segment.first_output + first
-        table.append((segment.first_bit, segment.bits, int(starts[first]), output, count, where))
-    device = stack.words.device
-    flat = np.frombuffer(b"".join(bands) or bytes(LEAST_OUTPUTS), np.int8).copy()
-    return Programs(
-        torch.tensor(table, dtype=torch.int32, device=device),
-        torch.from_numpy(flat).to(device),
-        outputs,
-        split,
-    )
-
-
-def window_starts(segment: Segment, starts: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
-    """int64 ``(outputs,)``: the first bit of each output's window within its segment."""
-    weight = np.arange(segment.outputs)
-    own = starts[segment.starts : segment.starts + segment.group].astype(np.int64)
-    return weight // segment.group * segment.lifted + own[weight % segment.group]
-
-
-def efficiency(stack: Stack, tile: Tile) -> float:
-    """Rows of the bit matrix over rows that the programs multiply."""
-    return stack.words.shape[0] / (len(programs(stack, tile).table) * tile.rows)
-
-
-def _spans(starts: npt.NDArray[np.int64], window: int, rows: int) -> list[tuple[int, int]]:
-    """First output and number of outputs of every program of a segment."""
-    if window > rows:
-        raise LiftError(f"a window of {window} bits does not fit a tile of {rows} rows")
-    spans = []
-    first = 0
-    while first < len(starts):
-        end = int(np.searchsorted(starts, starts[first] + rows - window, side="right"))
-        spans.append((first, min(end - first, rows)))
-        first += spans[-1][1]
-    return spans
-
-
-def _band(
-    segment: Segment,
-    starts: npt.NDArray[np.int64],
-    first: int,
-    taps: npt.NDArray[np.int8],
-    shape: tuple[int, int],
-) -> bytes:
-    """Taps of the outputs whose windows begin at `starts`, over a program's rows."""
-    own = taps[segment.taps : segment.taps + segment.group * segment.window]
-    of_weight = own.reshape(segment.group, segment.window)
-    band = np.zeros(shape, np.int8)
-    for o, start in enumerate(starts - starts[0]):
-        band[o, start : start + segment.window] = of_weight[(first + o) % segment.group]
-    return band.tobytes()
-
-
-def _sum_digits(largest: int) -> int:
-    return next(n for n in range(1, MAX_DIGITS + 1) if largest <= digit_range(256, n)[1])
 
 
 def launch(

@@ -11,7 +11,8 @@ from algo.matrix import AXES
 from algo.shipped import load_code, shipped_codes
 from gpu import build, project
 from gpu.bitmm import digit_planes, multiply
-from gpu.fused import _spans, efficiency, jobs, launch, programs, tile_for, window_starts
+from gpu.fused import jobs, launch, tile_for
+from gpu.fused_layout import efficiency, programs, spans_of, window_starts
 from gpu.interpret import interpreter
 from gpu.project import DTYPES
 from gpu.stack import stack_layers
@@ -132,7 +133,7 @@ def test_a_projected_sum_with_its_top_digit_dropped_would_show(monkeypatch):
     matrix = layer(np.random.default_rng(SEED), CODES["LQ-16/8"], "out", (8, 300), 1)
     x = torch.ones(1, 300)
     assert same([matrix], [None], x, 1)
-    monkeypatch.setattr("gpu.fused._sum_digits", lambda largest: 1)
+    monkeypatch.setattr("gpu.fused_layout.sum_digits", lambda largest: 1)
     assert not same([matrix], [None], x, 1)
 
 
@@ -222,7 +223,7 @@ def test_a_window_wider_than_the_tile_is_refused():
     stack = stack_layers([layer(np.random.default_rng(0), CODES["LQ-24/10"], "out", (40, 9))], 1)
     with pytest.raises(LiftError, match="window of 24 bits does not fit a tile of 16 rows"):
         programs(stack, SINGLE._replace(rows=16))
-    assert _spans(np.array([0, 0, 8, 8]), 8, 8) == [(0, 2), (2, 2)]
+    assert spans_of(np.array([0, 0, 8, 8]), 8, 8) == [(0, 2), (2, 2)]
 
 
 def test_wrong_arguments_are_named(monkeypatch):
