@@ -21,19 +21,17 @@ from gpu.dispatch import layer_class
 from gpu.interpret import Run
 from gpu.lift import lift_tables
 from gpu.planes import laid_out
-from gpu.products import OneBitProduct, check_decoding, chosen_tile, decoded_product
+from gpu.products import (
+    OneBitProduct,
+    check_decoding,
+    chosen_tile,
+    decoded_product,
+    one_bit_tiles,
+)
 from gpu.stack import Segment, Stack, stack_layers
 from gpu.streams import segment_weights
 from gpu.tables import CodeTables, code_tables
-from gpu.tiles import (
-    AMD_TILES,
-    GROUP_TILES,
-    NARROW,
-    NVIDIA_TILES,
-    Tile,
-    default_tile,
-    tile_name,
-)
+from gpu.tiles import NARROW, Tile, default_tile, tile_name
 from gpu.tuning_table import ONE_BIT, Choice
 from gpu.weights import PackedWeights, packed_weights
 from gpu.whiten import whitening_tensors
@@ -41,13 +39,9 @@ from gpu.workload import Preparation
 
 Product = Callable[[], torch.Tensor]
 
-MOST_ONE_BIT = 128  # columns; the one-bit product is far behind from there on
+MOST_ONE_BIT = 512  # columns; by instruction counts a dense product is ahead from some 300 on
 SPLITS = (1, 2, 4, 8, 16, 32)
 _Tile = TypeVar("_Tile", Tile, decode_dot.Tile)
-
-
-def _one_bit_tiles() -> tuple[Tile, ...]:
-    return (*NVIDIA_TILES, *GROUP_TILES) if torch.version.hip is None else AMD_TILES
 
 
 def _fitting(tiles: Sequence[_Tile], columns: int) -> list[_Tile]:
@@ -89,12 +83,16 @@ class PathLayer:
         ]
         if self.layer.parities or columns > MOST_ONE_BIT:
             return found
-        for tile in _fitting(_one_bit_tiles(), columns):
-            name = tile_name(tile)
+        found += [
+            Choice(path="fused", tile=tile_name(tile))
+            for tile in _fitting(one_bit_tiles("fused"), columns)
+            if tile.rows >= self.matrix.code.window
+        ]
+        for tile in _fitting(one_bit_tiles("bitmm"), columns):
             steps = -(-self._stack.row_bytes // tile.inner)
-            if tile.rows >= self.matrix.code.window:
-                found.append(Choice(path="fused", tile=name))
-            found += [Choice(path="bitmm", tile=name, split=n) for n in SPLITS if n <= steps]
+            found += [
+                Choice(path="bitmm", tile=tile_name(tile), split=n) for n in SPLITS if n <= steps
+            ]
         return found
 
     def product(self, choice: Choice, digits: torch.Tensor, step: torch.Tensor) -> Product:

@@ -15,10 +15,10 @@ from gpu.tiles import AMD_TILES, GROUP_TILES, NVIDIA_TILES, default_tile, named_
 from gpu.weights import PackedWeights
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.fused import Programs
+    from gpu.fused_layout import Programs
     from gpu.interpret import Run
     from gpu.tiles import Tile
-    from gpu.tuning_table import Choice
+    from gpu.tuning_table import Choice, PathName
 
 _AGAIN = "measure the tuning table again with `liftquant kernels tune`"
 
@@ -50,13 +50,13 @@ class OneBitProduct:
         Raises:
             LiftError: the choice is another path, or splits what is fused.
         """
-        from gpu import bitmm, fused, project
+        from gpu import bitmm, fused, fused_layout, project
 
         stack = self.stack
         if choice.path == "fused":
             _unsplit(choice)
             if tile not in self._fused:
-                self._fused[tile] = fused.programs(stack, tile)
+                self._fused[tile] = fused_layout.programs(stack, tile)
             return fused.launch(
                 run, stack, self._fused[tile], digits.planes, digits.sums, digits.step, dtype, tile
             )
@@ -116,9 +116,24 @@ def chosen_tile(choice: "Choice", device: torch.device, columns: int) -> "Tile":
     Raises:
         LiftError: no tile has that name.
     """
-    if choice.tile is None:
-        return default_tile(device, columns)
-    return named_tile(choice.tile, (*NVIDIA_TILES, *GROUP_TILES, *AMD_TILES))
+    tiles = one_bit_tiles(choice.path)
+    if choice.tile is not None:
+        return named_tile(choice.tile, tiles)
+    if choice.path == "fused":
+        from gpu.fused import tile_for
+
+        return tile_for(columns, torch.version.hip is not None)
+    return default_tile(device, columns)
+
+
+def one_bit_tiles(path: "PathName") -> tuple["Tile", ...]:
+    """The tiles of ``fused`` or ``bitmm`` on the kind of GPU that torch is built for."""
+    from gpu import fused
+
+    amd = torch.version.hip is not None
+    if path == "fused":
+        return fused.AMD if amd else fused.NVIDIA
+    return AMD_TILES if amd else (*NVIDIA_TILES, *GROUP_TILES)
 
 
 def check_decoding(choice: "Choice") -> None:

@@ -22,7 +22,7 @@ LINEAR = [("LQ-12/5+9", 33), ("LQ-2/1+6", 50), ("LQ-24/10", 17)]
 PARITIES = [("LQ-12/5+9^12", 33), ("LQ-2/1+10", 50)]
 ONE_BIT = [
     Choice(path="fused"),
-    Choice(path="fused", tile="128x16x64x4x3"),
+    Choice(path="fused", tile="64x16x64x2x3"),
     Choice(path="bitmm"),
     Choice(path="bitmm", tile="64x8x128x2x3", split=2),
     Choice(path="bitmm", tile="32x32x32x2x2", split=3),

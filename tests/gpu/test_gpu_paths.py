@@ -93,7 +93,7 @@ def test_few_columns_take_no_wide_tiles_and_many_no_one_bit_product():
     few = [c for c in layer.candidates(1) if c.path in ONE_BIT]
     assert {c.tile.split("x")[1] for c in few} == {"8"}
     assert {c.split for c in few} == {1, 2, 4, 8}  # 512 bytes in steps of 64 or 128
-    assert {c.path for c in layer.candidates(512)} == {"dense", "decode-dot"}
+    assert {c.path for c in layer.candidates(1024)} == {"dense", "decode-dot"}
     assert len(set(layer.candidates(32))) == len(layer.candidates(32))
 
 
