@@ -23,10 +23,8 @@ import triton.language as tl
 from algo.errors import LiftError
 from gpu.interpret import Run
 from gpu.job import KernelJob, Work
-from gpu.tables import as_int32
+from gpu.tables import MAX_ELEMENTS, as_int32
 from gpu.tiles import AMD_TILES, DEFAULTS, GROUP_TILES, NVIDIA_TILES, Tile, tile_for
-
-UNIT = 16  # bytes that one load brings, if rows start at multiples of it
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -145,21 +143,6 @@ def bitmm_kernel(  # type: ignore[no-untyped-def]
         tl.store(out_at, total, mask=inside)
 
 
-def padded_rows(words: torch.Tensor) -> torch.Tensor:
-    """Rows of bits as loads like them: starting at multiples of `UNIT` bytes, zero-padded.
-
-    Args:
-        words: int32 or uint32 ``(R, W)``.
-
-    Returns:
-        int8 ``(R, stride)``, stride the multiple of `UNIT` from ``4 * W`` up.
-    """
-    units = -(-words.shape[1] * 4 // UNIT)
-    padded = words.new_zeros((words.shape[0], units * UNIT // 4), dtype=torch.int32)
-    padded[:, : words.shape[1]] = as_int32(words)
-    return padded.view(torch.int8)
-
-
 def digit_planes(
     digits: torch.Tensor, row_bytes: int, tile: Tile
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,7 +187,7 @@ def multiply(
     Args:
         run: turns a decorated kernel into what is launched.
         bits: int8 ``(R, row_bytes)``, bytes of a row adjacent, rows any distance apart; fastest
-            where that and `row_bytes` are multiples of `UNIT` (`padded_rows`).
+            where that and `row_bytes` are multiples of 16, what one load brings.
         planes: int8 ``(8, N', Kb')`` and column_sums: int32 ``(N',)``, of `digit_planes`: zero
             from K to the end, which is a multiple of ``tile.inner`` from `row_bytes` up.
         columns: N, at most N'.
@@ -230,6 +213,16 @@ def multiply(
         raise LiftError(f"{columns} columns of planes of {planes.shape[1]}; give 1 up to that")
     if splits < 1:
         raise LiftError(f"{splits} splits of K; give 1 or more")
+    largest = max(rows * columns, rows * abs(bits.stride(0)), 8 * abs(planes.stride(0)))
+    if largest > MAX_ELEMENTS:
+        raise LiftError(
+            f"a product of {rows} rows of {row_bytes} bytes by {columns} columns is over "
+            f"{MAX_ELEMENTS} elements, which is as far as 32-bit indices reach; take fewer tokens"
+        )
+    if planes.device != bits.device:
+        raise LiftError(
+            f"bits are on {bits.device} and planes on {planes.device}; move them to one device"
+        )
     part_steps = -(-steps // splits)
     parts = -(-steps // part_steps)
     new = torch.zeros if parts > 1 else torch.empty

@@ -17,7 +17,9 @@ from gpu.planes import Digits
 from gpu.weights import PackedWeights, check_digits, check_float
 
 MOST_WEIGHTS = 1 << 25  # 64 MiB of two int8 planes or of float16
+MOST_SUMS = 1 << 23  # of a part: with their copies in int64 and float64 some 600 MB at the most
 _SMALLEST, _MULTIPLE = 32, 8  # columns and sizes that the int8 product of CUDA takes
+_PART = 16  # rows of a part are a multiple of it, so that stores are aligned
 
 
 def dense_digits(
@@ -32,7 +34,7 @@ def dense_digits(
         weights: the layer.
         digits: of its whitened inputs, one (a8) or two (a15) per token.
         dtype: float32, float16 or bfloat16; int64 for the sums themselves, without scale or bias.
-        most_weights: weights decoded at a time; at least one row is.
+        most_weights: weights decoded at a time, fewer where columns are many; at least one row is.
 
     Returns:
         ``(tokens, rows)`` of `dtype`, what `gpu.decode_dot.launch_digits` gives.
@@ -46,7 +48,7 @@ def dense_digits(
     x = planes[:, :columns].permute(1, 2, 0).reshape(columns, 8 * planes.shape[2])
     x = x[:, : weights.columns]
     out = planes.new_empty((len(step), weights.rows), dtype=dtype)
-    for rows in _parts(weights, most_weights):
+    for rows in _parts(weights, most_weights, columns):
         low, high = decoded_rows(weights, rows, torch.int8, scaled=False)
         sums = _integers(x, low).to(torch.int64) + (_integers(x, high).to(torch.int64) << 7)
         sums = sums.view(len(step), per_token, sums.shape[1])
@@ -68,7 +70,7 @@ def dense_float(
     Args:
         weights: the layer.
         x: whitened inputs, float16 or bfloat16 ``(tokens, columns)``.
-        most_weights: weights decoded at a time; at least one row is.
+        most_weights: weights decoded at a time, fewer where columns are many; at least one row is.
 
     Returns:
         ``(tokens, rows)`` of the dtype of `x`: the product, rounded, then the bias, rounded.
@@ -78,7 +80,7 @@ def dense_float(
     """
     check_float(weights, x)
     out = x.new_empty((len(x), weights.rows))
-    for rows in _parts(weights, most_weights):
+    for rows in _parts(weights, most_weights, len(x)):
         product = x @ decoded_rows(weights, rows, x.dtype, scaled=True).T
         out[:, rows] = (product.float() + weights.bias[rows]).to(x.dtype)
     return out
@@ -106,9 +108,9 @@ def decoded_rows(
         )
 
 
-def _parts(weights: PackedWeights, most_weights: int) -> Iterator[slice]:
-    step = max(1, most_weights // weights.columns)
-    step -= step % _MULTIPLE if step > _MULTIPLE else 0
+def _parts(weights: PackedWeights, most_weights: int, columns: int) -> Iterator[slice]:
+    step = max(1, min(most_weights // weights.columns, MOST_SUMS // max(1, columns)))
+    step -= step % _PART if step > _PART else 0
     for first in range(0, weights.rows, step):
         yield slice(first, min(first + step, weights.rows))
 

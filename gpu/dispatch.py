@@ -7,8 +7,11 @@ time alone.
 
 import warnings
 from bisect import bisect_left
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 from algo.code import LiftCode
 from algo.errors import LiftError
@@ -117,3 +120,14 @@ def load_table(machine: Machine | None, folder: Path | None = None) -> TuningTab
             stacklevel=2,
         )
     return table
+
+
+@cache
+def table_at_hand(device: torch.device) -> TuningTable:
+    """`load_table` of a device, read once; the estimates for a CPU."""
+    from gpu.machine import present_gpu
+
+    if device.type == "cpu":
+        return default_table()
+    with torch.cuda.device(device):
+        return load_table(present_gpu())

@@ -1,6 +1,7 @@
 """Quantised linear layers that read one input, as one module that keeps its weights packed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,8 @@ from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
-from gpu.stack import Stack
+from gpu.products import OneBitProduct
+from gpu.stack import Segment, Stack
 from gpu.tables import CodeTables
 from gpu.tuning_table import ONE_BIT, Choice, TuningTable
 from gpu.weights import PackedWeights
@@ -18,7 +20,9 @@ from gpu.weights import PackedWeights
 if TYPE_CHECKING:  # which would import triton
     from gpu.dispatch import Plan
     from gpu.interpret import Run
-    from gpu.products import OneBitProduct
+
+
+MOST_TOKENS = 4096  # of a launch
 
 
 class StackedLinear(nn.Module):
@@ -30,8 +34,13 @@ class StackedLinear(nn.Module):
     every device and by every path, whatever the batch. On CUDA and HIP devices the kernels run
     (compiled offline and run under the interpreter; not run on a GPU), on the CPU plain torch.
 
+    It differs from that layer in two things: float64 is refused, and a token that holds NaN or
+    infinity gives NaN instead of an error. No gradient is taken. torch.compile calls it as it is.
+
     Weights are held once: as the one-bit matrix where all codes are linear, as streams where one
-    has parities. Paths that decode the former lay out a layer's streams for the moment.
+    has parities. Paths that decode the former lay out a layer's streams for the moment. They are
+    buffers that move with the module and keep their types under ``.half()`` and ``.to(dtype)``,
+    and no part of its ``state_dict``: the checkpoint holds them.
 
     Args:
         matrices: packed weights of layers with one input, in the order of their outputs.
@@ -69,7 +78,9 @@ class StackedLinear(nn.Module):
         self._table = table
         self._rates = [m.code.rate for m in matrices]
         self._hold(matrices, whitening, biases)
-        self._made: dict[str, Any] = {}
+        self._one_bit = OneBitProduct()
+        self._segments: list[Segment] | None = None
+        self._plans: dict[torch.device, Plan] = {}
 
     def _hold(
         self,
@@ -99,6 +110,8 @@ class StackedLinear(nn.Module):
         for name, part in self._parts.items():
             self._parts[name] = _registered(self, name, part)
 
+    # traced into, kernels would lose the option that keeps their floating point as it is written
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., all outputs)`` in the dtype of `x`.
 
@@ -109,16 +122,27 @@ class StackedLinear(nn.Module):
         Raises:
             LiftError: the shape, dtype or device does not fit.
         """
-        flat = x.reshape(-1, x.shape[-1])
-        if x.device.type == "cpu":
-            out = self._plainly(flat)
-        else:
-            from gpu.interpret import as_is
+        if x.device.type not in ("cpu", "cuda"):  # HIP devices call themselves cuda, too
+            raise LiftError(f"there is no kernel for {x.device}; use a CPU, CUDA or HIP device")
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise LiftError(
+                f"activations have shape {tuple(x.shape)}; the last dimension must be the "
+                f"{self.in_features} inputs"
+            )
+        flat = x.detach().reshape(-1, self.in_features)
+        out = x.new_empty((len(flat), sum(self.out_features)), requires_grad=False)
+        # temporaries grow with the tokens of a call, results do not depend on how they are split
+        for part in range(0, max(1, len(flat)), MOST_TOKENS):
+            tokens = slice(part, part + MOST_TOKENS)
+            if x.device.type == "cpu":
+                out[tokens] = self._plainly(flat[tokens])
+            else:
+                from gpu.interpret import as_is
 
-            with torch.cuda.device(x.device):
-                out = self.by_kernels(as_is, flat)
+                out[tokens] = self.by_kernels(as_is, flat[tokens])
         return out.reshape(*x.shape[:-1], sum(self.out_features))
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, all outputs)`` by kernels, whatever the device.
 
@@ -127,6 +151,10 @@ class StackedLinear(nn.Module):
             x: activations, not whitened.
             choice: path, tile and split; by default what the tuning table says.
         """
+        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
+            return self._launched(run, x, choice)
+
+    def _launched(self, run: "Run", x: torch.Tensor, choice: Choice | None) -> torch.Tensor:
         from gpu.prepare import large_blocks, prepare
         from gpu.products import chosen_tile, decoded_product
         from gpu.tiles import NARROW
@@ -135,13 +163,13 @@ class StackedLinear(nn.Module):
         per_token = self.digits if stack is None else stack.bounds.per_token
         columns = max(1, len(x) * per_token)
         if choice is None:
-            choice = self._plan().choose(columns)
+            choice = self._plan(x.device).choose(columns)
         whitening, lift = self._part("whitening"), self._part("lift")
         blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
         if stack is not None and choice.path in ONE_BIT:
             tile = chosen_tile(choice, x.device, columns)
             ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
-            return self._one_bit(stack)(run, ready, choice, tile, x.dtype)
+            return self._one_bit(run, stack, ready, choice, tile, x.dtype)
         ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)
         return decoded_product(run, self._layers(run, stack), ready, choice, x.dtype)
 
@@ -158,33 +186,22 @@ class StackedLinear(nn.Module):
         layers = [self._part(f"layer{i}") for i in range(len(self.out_features))]
         return torch.cat([weights_outputs(layer, ready, x.dtype) for layer in layers], dim=1)
 
-    def _layers(self, run: "Run", stack: Stack | None) -> list[PackedWeights]:
-        """The layers as streams: those that are held, or laid out for the moment."""
+    def _layers(self, run: "Run", stack: Stack | None) -> Iterator[PackedWeights]:
+        """The layers as streams: those that are held, or each laid out for the moment."""
         from gpu.streams import segment_weights
 
-        count = range(len(self.out_features))
-        if stack is None:
-            return [self._part(f"layer{i}") for i in count]
-        if "segments" not in self._made:
-            self._made["segments"] = stack.rows()
-        codes: list[CodeTables] = [self._part(f"code{i}") for i in count]
-        return [
-            segment_weights(run, stack, segment, tables, self.in_features)
-            for segment, tables in zip(self._made["segments"], codes, strict=True)
-        ]
+        for i in range(len(self.out_features)):
+            if stack is None:
+                yield self._part(f"layer{i}")
+                continue
+            if self._segments is None:
+                self._segments = stack.rows()
+            codes: CodeTables = self._part(f"code{i}")
+            yield segment_weights(run, stack, self._segments[i], codes, self.in_features)
 
-    def _one_bit(self, stack: Stack) -> "OneBitProduct":
-        if "one_bit" not in self._made:
-            from gpu.products import OneBitProduct
-
-            self._made["one_bit"] = OneBitProduct(stack)
-        made: OneBitProduct = self._made["one_bit"]
-        return made
-
-    def _plan(self) -> "Plan":
-        if "plan" not in self._made:
-            from gpu.dispatch import load_table, plan
-            from gpu.machine import present_gpu
+    def _plan(self, device: torch.device) -> "Plan":
+        if device not in self._plans:
+            from gpu.dispatch import plan, table_at_hand
             from gpu.tuning_table import LayerClass
 
             stack: Stack | None = self._part("stack")
@@ -198,21 +215,15 @@ class StackedLinear(nn.Module):
                     "parities": stack is None,
                 }
             )
-            table = load_table(present_gpu()) if self._table is None else self._table
-            self._made["plan"] = plan(layer, table)
-        made: Plan = self._made["plan"]
-        return made
+            table = table_at_hand(device) if self._table is None else self._table
+            self._plans[device] = plan(layer, table)
+        return self._plans[device]
 
     @property
     def rate(self) -> float:
         """Bits per weight, D/d, over all layers."""
         pairs = zip(self._rates, self.out_features, strict=True)
         return sum(rate * rows for rate, rows in pairs) / sum(self.out_features)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "StackedLinear":
-        self._made = {}  # tables for launches are on the device that is left
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self
 
     def _part(self, name: str) -> Any:
         """A part with its tensors as they are now: buffers move, their types stay."""

@@ -31,7 +31,7 @@ from gpu.products import (
 from gpu.stack import Segment, Stack, stack_layers
 from gpu.streams import segment_weights
 from gpu.tables import CodeTables, code_tables
-from gpu.tiles import NARROW, Tile, default_tile, tile_name
+from gpu.tiles import NARROW, Tile, tile_name
 from gpu.tuning_table import ONE_BIT, Choice
 from gpu.weights import PackedWeights, packed_weights
 from gpu.whiten import whitening_tensors
@@ -116,7 +116,7 @@ class PathLayer:
         if choice.path in ONE_BIT:
             tile = chosen_tile(choice, self.device, digits.shape[1] * self.layer.digits)
             laid = laid_out(self._operand(digits), step, tile)
-            return lambda: self._one_bit(self.run, laid, choice, tile, torch.float32)
+            return lambda: self._one_bit(self.run, self._stack, laid, choice, tile, torch.float32)
         check_decoding(choice)
         laid = laid_out(digits, step, NARROW)
         return lambda: decoded_product(self.run, self._layers(), laid, choice, torch.float32)
@@ -137,7 +137,7 @@ class PathLayer:
         tables = lift_tables(code, inputs, self.device) if lifted else None
         plain_tables = lift_tables(code, inputs) if lifted else None
         columns = len(x) * (self.layer.digits if lifted else self.digits)
-        tile = default_tile(self.device, columns)
+        tile = chosen_tile(choice, self.device, columns) if choice.path in ONE_BIT else NARROW
         return Preparation(
             lambda: prepare.prepare(self.run, x, held, self.digits, tables, tile),
             lambda: prepare.prepare_plainly(x.cpu(), plain, self.digits, plain_tables, tile),
@@ -169,7 +169,7 @@ class PathLayer:
 
     @cached_property
     def _one_bit(self) -> OneBitProduct:
-        return OneBitProduct(self._stack)
+        return OneBitProduct()
 
     @cached_property
     def _segment(self) -> Segment:

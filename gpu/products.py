@@ -4,6 +4,7 @@ Every choice gives the same bits: they differ in time and memory alone. Compiled
 under the interpreter; not run on a GPU.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,24 +25,26 @@ _AGAIN = "measure the tuning table again with `liftquant kernels tune`"
 
 
 class OneBitProduct:
-    """A stack with what its launches share, made when they first need it.
+    """What the launches of one stack share, made when they first need it, for each device."""
 
-    Args:
-        stack: the layers, on the device they will run on.
-    """
-
-    def __init__(self, stack: Stack) -> None:
-        self.stack = stack
-        self._fused: dict[Tile, Programs] = {}
-        self._tables: dict[int, torch.Tensor] = {}
+    def __init__(self) -> None:
+        self._fused: dict[tuple[torch.device, Tile], Programs] = {}
+        self._tables: dict[tuple[torch.device, int], torch.Tensor] = {}
 
     def __call__(
-        self, run: "Run", digits: Digits, choice: "Choice", tile: "Tile", dtype: torch.dtype
+        self,
+        run: "Run",
+        stack: Stack,
+        digits: Digits,
+        choice: "Choice",
+        tile: "Tile",
+        dtype: torch.dtype,
     ) -> torch.Tensor:
         """``(tokens, outputs)`` of `dtype`.
 
         Args:
             run: `gpu.interpret.as_is` or an interpreter's.
+            stack: the same layers at every call.
             digits: laid out for `tile`, lifted on axis ``in``.
             choice: ``fused``, or ``bitmm`` with any split of K.
             tile: of the one-bit product.
@@ -52,20 +55,22 @@ class OneBitProduct:
         """
         from gpu import bitmm, fused, fused_layout, project
 
-        stack = self.stack
+        device = stack.words.device
         if choice.path == "fused":
             _unsplit(choice)
-            if tile not in self._fused:
-                self._fused[tile] = fused_layout.programs(stack, tile)
+            if (device, tile) not in self._fused:
+                self._fused[device, tile] = fused_layout.programs(stack, tile)
+            layout = self._fused[device, tile]
             return fused.launch(
-                run, stack, self._fused[tile], digits.planes, digits.sums, digits.step, dtype, tile
+                run, stack, layout, digits.planes, digits.sums, digits.step, dtype, tile
             )
         if choice.path != "bitmm":
             raise LiftError(f"{choice} is no one-bit product; {_AGAIN}")
         tokens = len(digits.step)
         after = project.tile_for(tokens)
-        if after.outputs not in self._tables:
-            self._tables[after.outputs] = project.programs(stack, after)
+        if (device, after.outputs) not in self._tables:
+            self._tables[device, after.outputs] = project.programs(stack, after)
+        table = self._tables[device, after.outputs]
         columns = tokens * digits.per_token
         if columns:
             sums = bitmm.multiply(
@@ -74,14 +79,12 @@ class OneBitProduct:
             )  # fmt: skip
         else:
             sums = stack.words.new_empty((len(stack.words), 0))
-        return project.launch(
-            run, stack, self._tables[after.outputs], sums, digits.step, dtype, after
-        )
+        return project.launch(run, stack, table, sums, digits.step, dtype, after)
 
 
 def decoded_product(
     run: "Run",
-    layers: list[PackedWeights],
+    layers: Iterable[PackedWeights],
     digits: Digits,
     choice: "Choice",
     dtype: torch.dtype,
@@ -90,7 +93,7 @@ def decoded_product(
 
     Args:
         run: `gpu.interpret.as_is` or an interpreter's.
-        layers: of one input.
+        layers: of one input; each is let go of before the next is asked for.
         digits: of base 128, not lifted.
         choice: ``decode-dot`` or ``dense``.
         dtype: float32, float16 or bfloat16.

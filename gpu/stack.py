@@ -190,7 +190,7 @@ def _segments(
 def _bias(matrix: PackedMatrix, bias: torch.Tensor | None) -> torch.Tensor:
     rows = matrix.shape[0]
     if bias is None:
-        return torch.full((rows,), ABSENT)
+        return torch.full((rows,), ABSENT, dtype=torch.float32)
     if bias.shape != (rows,) or not bias.is_floating_point():
         raise LiftError(
             f"bias is {bias.dtype} of shape {tuple(bias.shape)}; a layer of {rows} outputs needs "

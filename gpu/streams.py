@@ -10,7 +10,7 @@ from algo.errors import LiftError
 from gpu.interpret import Run
 from gpu.stack import Segment, Stack
 from gpu.tables import CodeTables
-from gpu.weights import PackedWeights
+from gpu.weights import PackedWeights, check_decoded_inner
 
 
 def segment_weights(
@@ -24,7 +24,11 @@ def segment_weights(
         segment: which one, of ``stack.rows()``.
         tables: of the layer's own code, on the stack's device.
         columns: inputs of the layers.
+
+    Raises:
+        LiftError: there are so many inputs that sums of decoded weights could overflow.
     """
+    check_decoded_inner(columns)
     rows = stack.words[segment.first_bit : segment.first_bit + segment.bits]
     outputs = slice(segment.first_output, segment.first_output + segment.outputs)
     if stack.axis == "out":

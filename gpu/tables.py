@@ -13,15 +13,14 @@ import torch
 
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.lifted import MAX_INNER
 from algo.matrix import AXES, Axis
 from gpu.cells import code_sums
 
 # Flat indices are int32 inside the kernels; the slack is for the last, partly filled block.
 MAX_ELEMENTS = 2**31 - 2**20
 
-# The plane of bit 7 is read as -128, so a byte of bits adds at most 128*128 to its accumulator.
-MAX_BYTES = (2**31 - 1) // 2**14
-MAX_INNER = 8 * MAX_BYTES
+MAX_BYTES = MAX_INNER // 8  # of a row of bits
 
 # What decoded weights may be: integers, exactly, or real weights, which take scales.
 INTEGER_TYPES = (torch.int16, torch.float16, torch.int8, torch.bfloat16)

@@ -61,9 +61,6 @@ AMD_TILES = (
 
 DEFAULTS = (SINGLE, NARROW, WIDE, GROUP_WIDE, AMD_NARROW, AMD_WIDE)  # those of `tile_for`
 
-# planes padded to whole steps of so many bytes fit every tile
-MOST_INNER = max(tile.inner for tile in NVIDIA_TILES + GROUP_TILES + AMD_TILES)
-
 
 def tile_name(tile: tuple[int, ...]) -> str:
     """``64x16x64x4x2``: rows, columns, K per step, warps and stages."""
@@ -111,22 +108,3 @@ def default_tile(device: torch.device, columns: int) -> Tile:
     # consumer GPUs from 12.0 on have the products of warps only
     groups = (9, 0) <= torch.cuda.get_device_capability(device) < (12, 0)
     return tile_for(columns, groups=groups)
-
-
-def splits_for(rows: int, columns: int, row_bytes: int, tile: Tile, programs: int) -> int:
-    """Into how many parts K is split by default, so that there are `programs` programs or more.
-
-    Args:
-        rows: R.
-        columns: N.
-        row_bytes: bytes of a row of bits.
-        tile: the product's tile.
-        programs: wanted at least, a few for every multiprocessor.
-
-    Returns:
-        1 up to the steps that K has: a part is never empty.
-    """
-    steps = -(-row_bytes // tile.inner)
-    whole = -(-rows // tile.rows) * -(-columns // tile.columns)
-    wanted = min(steps, -(-programs // whole))
-    return -(-steps // -(-steps // wanted))

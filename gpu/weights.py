@@ -50,6 +50,15 @@ class PackedWeights(NamedTuple):
         return -(-self.stream_weights // self.tables.taps.shape[0])
 
 
+def check_decoded_inner(columns: int) -> None:
+    """Raise LiftError where int32 sums of so many decoded weights could overflow."""
+    if columns > MAX_DECODED_INNER:
+        raise LiftError(
+            f"{columns} inputs are over {MAX_DECODED_INNER}, where an int32 sum of decoded weights "
+            "could overflow; split the layer's inputs"
+        )
+
+
 def packed_weights(
     matrix: PackedMatrix,
     bias: torch.Tensor | None = None,
@@ -67,11 +76,7 @@ def packed_weights(
             bias does not fit it.
     """
     rows, columns = matrix.shape
-    if columns > MAX_DECODED_INNER:
-        raise LiftError(
-            f"{columns} inputs are over {MAX_DECODED_INNER}, where an int32 sum of decoded weights "
-            "could overflow; split the layer's inputs"
-        )
+    check_decoded_inner(columns)
     if bias is not None and bias.shape != (rows,):
         raise LiftError(f"a bias of shape {tuple(bias.shape)} does not fit {rows} rows")
     words = torch.from_numpy(extend_words(matrix.words, matrix.groups, matrix.code))
@@ -84,7 +89,11 @@ def packed_weights(
         columns,
         matrix.axis,
         scales.to(device),
-        (torch.full((rows,), ABSENT) if bias is None else bias.detach().float()).to(device),
+        (
+            torch.full((rows,), ABSENT, dtype=torch.float32)
+            if bias is None
+            else bias.detach().float()
+        ).to(device),
     )
     check_decode(
         weights.words, tables, matrix.groups, torch.int8, weights.stream_weights, matrix.axis

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from algo.errors import LiftError
 from algo.packing import pack_bits
 from gpu import bitmm, compiling
-from gpu.bitmm import digit_planes, launch, multiply, packed, padded_rows
+from gpu.bitmm import digit_planes, launch, multiply, packed
 from gpu.interpret import interpreter
 from gpu.tiles import (
     AMD_TILES,
@@ -143,6 +143,14 @@ def test_no_part_is_empty_and_one_part_is_stored(splits, parts):
     assert spy.options["PACKED"] is False
 
 
+def padded_rows(words):
+    """int8, rows of whole units of 16 bytes."""
+    units = -(-words.shape[1] // 4)
+    padded = torch.zeros((len(words), 4 * units), dtype=torch.int32)
+    padded[:, : words.shape[1]] = words.view(torch.int32)
+    return padded.view(torch.int8)
+
+
 def test_rows_any_distance_apart_and_planes_wider_than_needed():
     bits, digits = problem(5, 300, 2)
     rows = padded_rows(torch.from_numpy(pack_bits(bits)))
@@ -176,18 +184,15 @@ def test_bytes_past_a_row_are_not_read():
         assert not np.array_equal(multiply(run, longer, planes, sums, 2, SINGLE).numpy(), got)
 
 
-@pytest.mark.parametrize("inner", ODD)
-def test_padded_rows_hold_the_same_bits(inner):
-    bits, _ = problem(3, inner, 1)
-    words = pack_bits(bits)
-    rows = padded_rows(torch.from_numpy(words)).numpy()
-    assert rows.shape == (3, 16 * -(-inner // 128))
-    whole = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little")
-    assert np.array_equal(whole[:, :inner], bits)
-    assert not whole[:, inner:].any()
-    apart = torch.from_numpy(np.repeat(words, 2, axis=1))[:, ::2]
-    assert inner <= 32 or not apart.is_contiguous()
-    assert np.array_equal(padded_rows(apart).numpy(), rows)
+def test_more_than_indices_reach_is_refused_before_a_launch():
+    bits = torch.empty((137_625, 1024), dtype=torch.int8, device="meta")
+    planes = torch.empty((8, 16_384, 1024), dtype=torch.int8, device="meta")
+    sums = torch.empty(16_384, dtype=torch.int32, device="meta")
+    with pytest.raises(LiftError, match=r"137625 rows of 1024 bytes by 16384 columns is over"):
+        multiply(lambda kernel: kernel, bits, planes, sums, 16_384, WIDE)
+    with pytest.raises(LiftError, match="bits are on meta and planes on cpu"):
+        multiply(lambda kernel: kernel, bits[:64], torch.zeros(8, 8, 1024, dtype=torch.int8),
+                 torch.zeros(8, dtype=torch.int32), 1, SINGLE)  # fmt: skip
 
 
 def test_wrong_arguments_are_named():

@@ -10,6 +10,7 @@ from algo.errors import LiftError
 from algo.layer import LiftLinear
 from algo.shipped import load_code
 from algo.whitening import random_whitening
+from gpu import linear
 from gpu.dispatch import plan
 from gpu.interpret import interpreter
 from gpu.linear import StackedLinear
@@ -152,7 +153,7 @@ def test_what_does_not_fit_is_refused():
         StackedLinear([], random_whitening(INPUTS, 0))
     with pytest.raises(LiftError, match="whitening of 78 inputs for layers of 77"):
         StackedLinear([matrix], random_whitening(78, 0))
-    with pytest.raises(LiftError, match=r"activations are torch\.float32 of shape \(1, 76\)"):
+    with pytest.raises(LiftError, match=r"shape \(1, 76\); the last dimension must be the 77"):
         module(torch.zeros(1, 76))
     with pytest.raises(LiftError, match=r"activations are torch\.float64"):
         module(torch.zeros(1, INPUTS, dtype=torch.float64))
@@ -164,9 +165,65 @@ def test_what_does_not_fit_is_refused():
             module.by_kernels(run, inputs(1), Choice(path="fused", tile="3x3"))
 
 
+def test_many_tokens_are_split_without_a_trace(monkeypatch):
+    module, alone = made(LINEAR, "out", 2)
+    x = inputs(11)
+    monkeypatch.setattr(linear, "MOST_TOKENS", 4)
+    assert same(module(x), expected(alone, x))
+
+
+def test_the_default_dtype_of_torch_does_not_matter():
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        modules = [made(layers, "out", 1, bias=False) for layers in (LINEAR, PARITIES)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for module, alone in modules:
+        assert same(module(inputs(2)), expected(alone, inputs(2)))
+
+
+def test_buffers_that_are_replaced_are_the_ones_that_are_read():
+    module, alone = made(LINEAR, "out", 1)
+    choice = Choice(path="fused")
+    with interpreter(checked=False) as run:
+        module.by_kernels(run, inputs(2), choice)
+        for name, buffer in module.named_buffers():  # as hooks that offload do
+            module._buffers[name] = buffer.clone()
+            buffer.fill_(0)
+        assert same(module.by_kernels(run, inputs(2), choice), expected(alone, inputs(2)))
+
+
+def test_gradients_end_here_and_other_devices_are_refused():
+    module, alone = made(LINEAR, "out", 1)
+    x = inputs(2).requires_grad_()
+    assert not module(x).requires_grad
+    assert same(module(x), expected(alone, x.detach()))
+    with pytest.raises(LiftError, match="there is no kernel for meta; use a CPU, CUDA or HIP"):
+        module(torch.zeros(1, INPUTS, device="meta"))
+    for shape in ((), (2, 0)):
+        with pytest.raises(LiftError, match="the last dimension must be the 77 inputs"):
+            module(torch.zeros(shape))
+
+
+def test_compiled_it_is_called_as_it_is():
+    module, alone = made(LINEAR, "out", 1)
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(lambda x: module(x) + 1, backend=backend)
+    assert same(compiled(inputs(2)), expected(alone, inputs(2)) + 1)
+    nodes = [
+        node.name for graph in graphs for node in graph.graph.nodes if node.op != "placeholder"
+    ]
+    assert all(name.startswith(("add", "output")) for name in nodes), nodes
+
+
 def test_the_plan_is_the_tables():
     module, _ = made(LINEAR, "out", 1)
-    assert module._plan() == plan_of(module)
+    assert module._plan(torch.device("cpu")) == plan_of(module)
     assert "bits, axis=out" in repr(module)
 
 

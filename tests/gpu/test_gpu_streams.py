@@ -69,3 +69,11 @@ def test_a_stack_decodes_as_its_layers_do(axis):
             assert torch.equal(got.words, want.words)
             assert torch.equal(got.scales, want.scales)
             assert (got.rows, got.columns, got.axis) == (want.rows, want.columns, want.axis)
+
+
+def test_too_many_inputs_to_sum_decoded_weights_are_refused():
+    rng = np.random.default_rng(SEED)
+    code = random_code(rng, 2, 1, 6, 0)
+    stack = stack_layers([layer(rng, code, "out", (8, 77))], 1)
+    with pytest.raises(LiftError, match="262144 inputs are over 262143"):
+        segment_weights(lambda kernel: kernel, stack, stack.rows()[0], code_tables(code), 262_144)

@@ -2,23 +2,16 @@
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from algo.errors import LiftError
 from gpu.tiles import (
     AMD_NARROW,
-    AMD_TILES,
     AMD_WIDE,
-    GROUP_TILES,
     GROUP_WIDE,
-    MOST_INNER,
     NARROW,
-    NVIDIA_TILES,
     SINGLE,
     WIDE,
     default_tile,
-    splits_for,
     tile_for,
 )
 
@@ -56,40 +49,3 @@ def test_the_default_tile_is_for_the_device(monkeypatch, capability, hip, tile):
 def test_no_columns_have_no_tile():
     with pytest.raises(LiftError, match="a product of 0 columns has no tile; it needs at least 1"):
         tile_for(0)
-
-
-def test_planes_padded_for_the_longest_step_fit_every_tile():
-    for tile in NVIDIA_TILES + GROUP_TILES + AMD_TILES:
-        assert MOST_INNER % tile.inner == 0
-        assert tile.rows * tile.inner % 16 == 0
-
-
-@pytest.mark.parametrize(
-    ("rows", "row_bytes", "programs", "splits"),
-    [
-        (64, 512, 1, 1),
-        (64, 512, 4, 4),
-        (64, 512, 1000, 4),  # no more than the steps of 128 bytes
-        (64, 1, 1000, 1),
-        (9830, 512, 154, 1),
-        (9830, 512, 155, 2),
-        (9830, 640, 500, 3),  # 4 were wanted: parts of two steps, 2 + 2 + 1
-    ],
-)
-def test_splits(rows, row_bytes, programs, splits):
-    assert splits_for(rows, 1, row_bytes, SINGLE, programs) == splits
-
-
-@given(
-    rows=st.integers(1, 10000),
-    columns=st.integers(1, 64),
-    row_bytes=st.integers(1, 4000),
-    tile=st.sampled_from(NVIDIA_TILES),
-    programs=st.integers(1, 2000),
-)
-def test_no_split_is_empty_or_missing(rows, columns, row_bytes, tile, programs):
-    splits = splits_for(rows, columns, row_bytes, tile, programs)
-    steps = -(-row_bytes // tile.inner)
-    part = -(-steps // splits)
-    assert 1 <= splits <= steps
-    assert -(-steps // part) == splits

@@ -14,7 +14,7 @@ from triton.runtime.jit import JITFunction
 
 from algo.errors import LiftError
 from algo.whitening import random_whitening
-from gpu import lift, quantise, whiten
+from gpu import decode_dot, fused, lift, project, quantise, whiten
 from gpu.build import TARGETS, compile_one
 from gpu.interpret import interpreter
 from gpu.whiten import FEW, MANY, Block, whitening_tensors
@@ -55,6 +55,15 @@ def test_nothing_is_fused_or_flushed_in_the_machine_code(kernel, target, tmp_pat
     assert re.search(r"\bFADD\b|\bv_(?:pk_)?add_f32", code)
     assert not FUSED.search(code)
     assert not FLUSHED.search(code)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("module", [project, fused, decode_dot], ids=lambda m: m.__name__)
+def test_the_rounding_at_the_end_is_not_fused_either(module, target, tmp_path):
+    job = next(job for job in module.jobs() if job.suits(target) and "a15" in job.kernel)
+    code = machine_code(job, target, tmp_path)
+    assert re.search(r"\bDADD\b|\bv_(?:pk_)?add_f64", code)
+    assert not FUSED.search(code)
 
 
 @pytest.mark.parametrize("target", TARGETS)
