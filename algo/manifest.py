@@ -92,6 +92,8 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         LiftError: there is none, it is of another format, or a field is wrong.
     """
+    if folder.is_file():
+        raise LiftError(f"{folder} is a file; a checkpoint is a directory")
     if not folder.is_dir():
         raise LiftError(f"{folder} does not exist; `liftquant quantize` writes checkpoints")
     path = folder / MANIFEST

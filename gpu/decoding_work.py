@@ -26,7 +26,7 @@ from algo.shapes import ModelShapes
 from algo.whitening import factor_sizes
 from gpu.time_model import Kernel
 
-LARGEST_BATCH = 256
+LARGEST_COLUMNS = 256  # of the one-bit product: the shipped tuning table takes it so far
 
 
 class ProductCost(NamedTuple):
@@ -69,25 +69,31 @@ class Decoding:
     fused: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch <= LARGEST_BATCH:
-            raise LiftError(
-                f"batch must be from 1 to {LARGEST_BATCH}, not {self.batch}; beyond it layers are "
-                "decoded once and multiplied densely, which is not modelled"
-            )
         if self.context < 1:
             raise LiftError(f"context must be at least 1, not {self.context}")
         if self.axis not in AXES:
             raise LiftError(f"axis {self.axis!r} is none of {', '.join(AXES)}")
         if self.digits not in (1, 2):
             raise LiftError(f"digits must be 1 or 2, not {self.digits}")
+        most = LARGEST_COLUMNS // self.per_token
+        if not 1 <= self.batch <= most:
+            raise LiftError(
+                f"batch must be from 1 to {most}, not {self.batch}; beyond it layers are "
+                "decoded once and multiplied densely, which is not modelled"
+            )
         for what in ("head_bits", "kv_bits"):
             if not 2 <= getattr(self, what) <= 16:
                 raise LiftError(f"{what} must be from 2 to 16, not {getattr(self, what)}")
 
     @property
+    def per_token(self) -> int:
+        """Columns of a token; lifted integers (axis ``in``) are taken to need four, as most do."""
+        return 4 if self.axis == "in" else self.digits
+
+    @property
     def columns(self) -> int:
-        """Columns of digits; lifted integers (axis ``in``) are taken to need four, as most do."""
-        return self.batch * (4 if self.axis == "in" else self.digits)
+        """Columns of digits."""
+        return self.batch * self.per_token
 
 
 def bit_matrix(shape: tuple[int, int], code: LiftCode, axis: Axis) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 from gpu.products import OneBitProduct
-from gpu.stack import Segment, Stack
+from gpu.stack import Segment, Stack, check_layers
 from gpu.tables import CodeTables
 from gpu.tuning_table import ONE_BIT, Choice, TuningTable
 from gpu.weights import PackedWeights
@@ -65,8 +65,7 @@ class StackedLinear(nn.Module):
         super().__init__()
         if digits not in (1, 2):
             raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
-        if not matrices:
-            raise LiftError("a stack needs at least one layer")
+        check_layers(matrices, biases)
         self.digits: DigitCount = digits
         self.out_features = tuple(m.shape[0] for m in matrices)
         self.in_features = matrices[0].shape[1]

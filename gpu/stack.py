@@ -115,11 +115,10 @@ def stack_layers(
             parities; a layer's integers could overflow; a bias does not fit; or the stack is too
             large for 32-bit indices.
     """
-    if not matrices:
-        raise LiftError("a stack needs at least one layer")
+    if digits not in (1, 2):
+        raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
+    check_layers(matrices, biases)
     first = matrices[0]
-    for matrix in matrices[1:]:
-        _check_alike(first, matrix)
     each = [bounds(m.shape, m.code, m.axis, digits) for m in matrices]
     words = np.concatenate([one_bit_words(m) for m in matrices])
     padded = np.zeros((len(words), -(-words.shape[1] // ROW_WORDS) * ROW_WORDS), np.uint32)
@@ -132,8 +131,6 @@ def stack_layers(
     segments, taps, starts = _segments(matrices)
     scales = [m.scales.float() * 2.0**-m.code.exponent for m in matrices]
     given = [None] * len(matrices) if biases is None else list(biases)
-    if len(given) != len(matrices):
-        raise LiftError(f"{len(given)} biases for {len(matrices)} layers; give one, or None, each")
     return Stack(
         words=torch.from_numpy(padded.view(np.int32)),
         segments=torch.tensor(segments, dtype=torch.int32),
@@ -144,6 +141,22 @@ def stack_layers(
         axis=first.axis,
         bounds=Bounds(*(max(values) for values in zip(*each, strict=True))),
     )
+
+
+def check_layers(
+    matrices: Sequence[PackedMatrix], biases: Sequence[torch.Tensor | None] | None
+) -> None:
+    """Raise LiftError where layers cannot be run side by side, or biases do not fit them."""
+    if not matrices:
+        raise LiftError("a stack needs at least one layer")
+    for matrix in matrices[1:]:
+        _check_alike(matrices[0], matrix)
+    if biases is None:
+        return
+    if len(biases) != len(matrices):
+        raise LiftError(f"{len(biases)} biases for {len(matrices)} layers; give one, or None, each")
+    for matrix, bias in zip(matrices, biases, strict=True):
+        _bias(matrix, bias)
 
 
 def _check_alike(first: PackedMatrix, other: PackedMatrix) -> None:
@@ -157,7 +170,8 @@ def _check_alike(first: PackedMatrix, other: PackedMatrix) -> None:
             f"layers of {first.shape[1]} and of {other.shape[1]} inputs cannot be one stack; only "
             "layers of one input can"
         )
-    if first.axis == "in" and other.code != first.code:
+    linear = not (first.code.parities or other.code.parities)
+    if linear and first.axis == "in" and other.code != first.code:
         raise LiftError(
             f"layers in {first.code!r} and in {other.code!r} cannot be one stack on axis in, where "
             "the lifted input depends on the code; run them apart"

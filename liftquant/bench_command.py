@@ -69,11 +69,17 @@ def bench_gpu(
     the product; making digits of the activations, which layers of one input share, is timed by
     itself. A peer that fails is told, and does no harm.
     """
+    from algo.errors import LiftError
     from algo.files import write_json
     from liftquant.gpu_bench import result_json
     from liftquant.gpu_layers import layer_source
     from liftquant.gpu_options import check_file, positive_integers, rates
 
+    if checkpoint is not None and (shapes or interpret):
+        raise LiftError(
+            "a checkpoint brings its own layers, and Triton's interpreter takes hours for whole "
+            "ones: leave out --shapes, --interpret or the checkpoint"
+        )
     batches = positive_integers("--batch", batch or ("1,3" if interpret else "1,8,32,512"))
     sizes, peers = rates("--bits", bits), _peers(against)
     if file is not None:

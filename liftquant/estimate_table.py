@@ -29,8 +29,8 @@ def speed_tables(result: Result) -> Iterator[Table]:
     seen = [cause for cause in _CAUSES if any(causes[cause] for causes in spent)]
     for model in dict.fromkeys(row["model"] for row in result["estimates"]):
         table = _titled(
-            f"{model}, ESTIMATE, nothing was run on a GPU: tokens per second at batch "
-            f"{how['batch']}, context {how['context']}",
+            f"{model}, ESTIMATE for linear codes, nothing was run on a GPU: tokens per second at "
+            f"batch {how['batch']}, context {how['context']}",
             ("GPU",),
             ("bits", "tokens/s", "from-to", "words only", "ms", *seen, "launches", "takes",
              "fits"),

@@ -42,7 +42,7 @@ def rates(option: str, text: str) -> list[float]:
         found = sorted({float(part) for part in text.split(",") if part.strip()})
     except ValueError:
         found = []
-    if not found or not all(0 < rate < 64 for rate in found):
+    if not found or not all(0 < rate < float("inf") for rate in found):
         raise LiftError(f"{option} {text}: positive numbers separated by commas are expected")
     return found
 

@@ -9,12 +9,14 @@ from algo.errors import LiftError
 from liftquant.console import err, out, print_json, progress
 from liftquant.estimate_command import estimate
 
-kernels = typer.Typer(help="Compile the GPU kernels offline.", no_args_is_help=True)
+kernels = typer.Typer(
+    help="The GPU kernels: compiled offline, estimated, tuned.", no_args_is_help=True
+)
 
 
 @kernels.callback()
 def group() -> None:
-    """Compile the GPU kernels offline."""
+    """The GPU kernels: compiled offline, estimated, tuned."""
 
 
 @kernels.command("build")
@@ -66,7 +68,7 @@ def build_kernels(
     if json:
         print_json(record)
     else:
-        out.print(kernels_table(record))
+        out.print(kernels_table(record, wide=out.width >= 112))
     if before is None:
         return
     if before["versions"] != record["versions"]:

@@ -12,21 +12,29 @@ _HEADINGS = (
     "per unit", "2.4 bits", "of HBM",
 )  # fmt: skip
 _LEFT = ("kernel", "target")
+_WIDE_ONLY = ("shared", "code", "tensor", "ALU", "mem", "other")
 _MEMORY = ("global", "shared", "atomic")
 
 
-def kernels_table(record: Record) -> Table:
-    """A row for each kernel, code and target of `gpu.report.document`'s result."""
+def kernels_table(record: Record, wide: bool = True) -> Table:
+    """A row for each kernel, code and target of `gpu.report.document`'s result.
+
+    Args:
+        record: the report.
+        wide: whether all columns fit; without, those that only explain others are left out.
+    """
     clocks = [_clock(target, gpu) for target, gpu in record["gpus"].items() if gpu]
     table = Table(
         title=f"kernels: {record['note']}", title_justify="left", box=box.SIMPLE_HEAD,
         caption=f"{_LEGEND}\nassumed: {'; '.join(clocks)}", caption_justify="left",
         padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for heading in _HEADINGS:
-        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    shown = [i for i, heading in enumerate(_HEADINGS) if wide or heading not in _WIDE_ONLY]
+    for i in shown:
+        left = _HEADINGS[i] in _LEFT
+        table.add_column(_HEADINGS[i], justify="left" if left else "right", overflow="fold")
     for row in rows(record):
-        table.add_row(*row)
+        table.add_row(*(row[i] for i in shown))
     return table
 
 

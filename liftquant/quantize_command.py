@@ -32,7 +32,7 @@ def quantize(
     ] = 12,
     parities: Annotated[
         bool,
-        typer.Option(help="Allow codes with parities: better, but not for the fused product."),
+        typer.Option(help="Allow codes with parities: better, but not for the fast GPU path."),
     ] = True,
     uniform: Annotated[
         bool, typer.Option("--uniform", help="One rate for all layers, not by their sensitivity.")

@@ -179,8 +179,8 @@ def test_head_bits_count() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"batch": 0}, "batch must be from 1 to 256, not 0"),
-        ({"batch": 257}, "batch must be from 1 to 256, not 257"),
+        ({"batch": 0}, "batch must be from 1 to 128, not 0"),
+        ({"batch": 129}, "batch must be from 1 to 128, not 129"),
         ({"context": 0}, "context must be at least 1"),
         ({"axis": "up"}, "axis 'up' is none of in, out"),
         ({"digits": 3}, "digits must be 1 or 2"),

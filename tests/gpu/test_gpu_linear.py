@@ -221,6 +221,22 @@ def test_compiled_it_is_called_as_it_is():
     assert all(name.startswith(("add", "output")) for name in nodes), nodes
 
 
+@pytest.mark.parametrize("layers", [LINEAR, PARITIES], ids=str)
+def test_layers_that_do_not_go_together_are_refused(layers):
+    rng = np.random.default_rng(SEED)
+    whitening = random_whitening(INPUTS, 0)
+    own = [layer(rng, load_code(name), "out", (rows, INPUTS)) for name, rows in layers]
+    with pytest.raises(LiftError, match="layers of 77 and of 90 inputs cannot be one stack"):
+        StackedLinear([*own, layer(rng, load_code("LQ-2/1+6"), "out", (30, 90))], whitening)
+    with pytest.raises(LiftError, match="on axis out and on axis in cannot be one stack"):
+        StackedLinear([*own, layer(rng, load_code("LQ-2/1+6"), "in", (30, INPUTS))], whitening)
+    with pytest.raises(LiftError, match=f"1 biases for {len(own)} layers"):
+        StackedLinear(own, whitening, 1, [None])
+    integers = [torch.zeros(rows, dtype=torch.int32) for _, rows in layers]
+    with pytest.raises(LiftError, match=r"bias is torch\.int32"):
+        StackedLinear(own, whitening, 1, integers)
+
+
 def test_the_plan_is_the_tables():
     module, _ = made(LINEAR, "out", 1)
     assert module._plan(torch.device("cpu")) == plan_of(module)

@@ -156,7 +156,7 @@ def test_a_picture_is_drawn_the_same_each_time(
         (("--bits", "9"), "9 bits per weight are not between 1 and 4"),
         (("--bits", "nan"), "nan bits per weight are not between"),
         (("--bits", "2.33"), "no code has 2.33 bits per weight"),
-        (("--batch", "0"), "batch must be from 1 to 256, not 0"),
+        (("--batch", "0"), "batch must be from 1 to 128, not 0"),
         (("--context", "-3"), "context must be at least 1, not -3"),
         (("--axis", "up"), "--axis up is none of in, out"),
         (("--activations", "a4"), "--activations a4 is none of a8, a15"),
