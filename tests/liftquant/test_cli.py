@@ -161,7 +161,7 @@ def test_crosscheck_in_full(
         (48, 48), (24, 48), (80, 48), (48, 80)
     ]  # fmt: skip
     for layer in result["layers"]:
-        assert layer["mismatches"] == {"rtl": 0, "kernel": 0}
+        assert layer["mismatches"] == {"rtl": 0, "kernel": 0, "layer": 0}
         assert layer["first_mismatch"] is None
         assert layer["cycles"] > 0
         assert layer["words"] > 0
