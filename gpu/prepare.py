@@ -23,7 +23,6 @@ from gpu.tiles import Tile
 if TYPE_CHECKING:  # which would import triton
     from gpu.interpret import Run
     from gpu.lift import LiftTables
-    from gpu.tiles import Tile
     from gpu.whiten import Block as WhitenBlock
     from gpu.whiten import WhiteningTensors
 

@@ -1,5 +1,7 @@
 """Decode and multiply, and the dense product, against algo's integer layer and float64."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from algo.activations import (
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.shipped import REFERENCE, load_code
+from gpu import dense
 from gpu.decode_dot import TILES, Tile, launch_digits, tile_for
 from gpu.decode_dot_float import launch_float
 from gpu.dense import decoded_rows, dense_digits, dense_float, rounded_once
@@ -136,6 +139,14 @@ def test_the_layer_is_rounded_once_and_the_bias_added(digits, axis, dtype):
             assert torch.equal(launch_digits(run, weights, planes, dtype), want)
             for most in (1, 131 * 16, 1 << 25):
                 assert torch.equal(dense_digits(weights, planes, dtype, most), want)
+
+
+def test_many_columns_take_fewer_rows_at_a_time(monkeypatch):
+    weights = SimpleNamespace(columns=100, rows=70)
+    monkeypatch.setattr(dense, "MOST_SUMS", 33 * 20)
+    parts = list(dense._parts(weights, 1 << 25, 20))
+    assert [(p.start, p.stop) for p in parts] == [(0, 32), (32, 64), (64, 70)]
+    assert [(p.start, p.stop) for p in dense._parts(weights, 1 << 25, 1)] == [(0, 70)]
 
 
 def test_the_dense_product_is_rounded_once_near_ties():

@@ -66,6 +66,12 @@ def test_the_rounding_at_the_end_is_not_fused_either(module, target, tmp_path):
     assert not FUSED.search(code)
 
 
+@pytest.mark.parametrize("module", [project, fused, decode_dot], ids=lambda m: m.__name__)
+def test_fusion_of_the_rounding_would_be_seen(module, tmp_path):
+    job = next(job for job in module.jobs() if job.suits("sm_90") and "a15" in job.kernel)
+    assert FUSED.search(machine_code(job, "sm_90", tmp_path, fusion=True))
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_fusion_would_be_seen(target, tmp_path):
     """Control: left to itself, the compiler does fuse, and the pattern knows its instructions."""

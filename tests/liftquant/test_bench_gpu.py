@@ -464,6 +464,10 @@ def test_without_a_gpu_one_message(capsys, monkeypatch, command):
         (("--out", "/dev/null/x"), "/dev/null is a file"),
         (("--out", "/proc/none/x"), "cannot be written"),
         (("/nowhere",), "/nowhere does not exist"),
+        ((__file__,), "is a file; a checkpoint is a directory"),
+        (("--bits", "99"), "no shipped code has 99 bits"),
+        (("/nowhere", "--interpret"), "leave out --shapes, --interpret or the checkpoint"),
+        (("/nowhere", "--shapes", "33x64"), "leave out --shapes, --interpret or the checkpoint"),
         (("--digits", "3"), "less than or equal to 2"),
     ],
 )  # fmt: skip

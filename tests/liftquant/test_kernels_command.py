@@ -1,13 +1,16 @@
 """``liftquant kernels build``."""
 
+import io
 import json
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 import gpu.build
 from gpu import bitmm
 from liftquant.cli import run
+from liftquant.kernels_table import kernels_table
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +46,18 @@ def test_the_table_fits_and_the_json_is_what_is_written(written, capsys):
     assert "H100 SXM 1.755 GHz" in table
     assert run(["kernels", "build", "--arch", "sm_90", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == record
+
+
+def test_a_narrow_terminal_cuts_no_figure(written):
+    record = json.loads(written.read_text())
+    console = Console(width=80, file=io.StringIO())
+    console.print(kernels_table(record, wide=False))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert record["kernels"][0]["kernel"] in shown
+    assert "of HBM" in shown
+    headings = next(line for line in shown.splitlines() if " regs " in line)
+    assert "shared" not in headings
 
 
 def test_against_itself_nothing_is_worse(written, capsys):
