@@ -10,7 +10,7 @@ from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 
 
-class LiftLinear(nn.Module):
+class ReferenceLinear(nn.Module):
     """``y = W x + bias`` with W in low-bit form; a drop-in for `torch.nn.Linear` on the CPU.
 
     The decoded, whitened weights are kept once the first call has made them (`release` drops them);

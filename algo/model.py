@@ -9,7 +9,7 @@ from torch import nn
 from algo.activations import Digits
 from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
-from algo.layer import LiftLinear, replace_layers
+from algo.layer import ReferenceLinear, replace_layers
 from algo.manifest import CARRIED, MANIFEST, UNFINISHED
 from algo.source import Source, empty_model, load_config, open_source
 
@@ -29,7 +29,7 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.Module:
-    """The model with a `LiftLinear` in place of every quantised layer.
+    """The model with a `ReferenceLinear` in place of every quantised layer.
 
     Args:
         checkpoint: an open checkpoint.
@@ -43,7 +43,7 @@ def load_quantised(checkpoint: Checkpoint, digits: Digits | None = None) -> nn.M
     whitenings = checkpoint.whitenings()
     # a layer takes its bias with it, out of what is loaded into the rest of the model
     layers = {
-        name: LiftLinear(
+        name: ReferenceLinear(
             checkpoint.matrix(name), whitenings[name], carried.pop(f"{name}.bias", None), digits
         )
         for name in checkpoint.manifest.layers

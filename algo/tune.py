@@ -19,7 +19,7 @@ from algo import layer_tensors
 from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.evaluate import windows_digest
-from algo.layer import LiftLinear, replace_layers
+from algo.layer import ReferenceLinear, replace_layers
 from algo.manifest import write_manifest
 from algo.model import load_quantised
 from algo.precision import short_products
@@ -59,7 +59,7 @@ class _Trainer:
     def __init__(self, checkpoint: Checkpoint, folder: Path, steps: int, rate: float) -> None:
         # float32 whatever is carried over: so are what trainable layers put out
         self.model = load_quantised(checkpoint).float().requires_grad_(False)
-        lifted = {n: m for n, m in self.model.named_modules() if isinstance(m, LiftLinear)}
+        lifted = {n: m for n, m in self.model.named_modules() if isinstance(m, ReferenceLinear)}
         self.layers: dict[str, TunableLinear] = tunable_layers(
             {n: m.matrix for n, m in lifted.items()},
             {n: m.whitening for n, m in lifted.items()},

@@ -25,13 +25,13 @@ if TYPE_CHECKING:  # which would import triton
 MOST_TOKENS = 4096  # of a launch
 
 
-class StackedLinear(nn.Module):
+class LiftLinear(nn.Module):
     """``y = [W1 x + b1, W2 x + b2, ...]``: q, k and v, or gate and up, or a single layer.
 
     Integers throughout: activations are whitened in one fixed order of operations, quantised per
     token to int8 digits, multiplied exactly and scaled with one rounding to float32; the bias is
-    added in float32. The result is that of `algo.layer.LiftLinear` with digits, bit for bit, on
-    every device and by every path, whatever the batch. On CUDA and HIP devices the kernels run
+    added in float32. The result is that of `algo.layer.ReferenceLinear` with digits, bit for bit,
+    on every device and by every path, whatever the batch. On CUDA and HIP devices the kernels run
     (compiled offline and run under the interpreter; not run on a GPU), on the CPU plain torch.
 
     It differs from that layer in two things: float64 is refused, and a token that holds NaN or

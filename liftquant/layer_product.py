@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from algo.activations import Digits
-from algo.layer import LiftLinear
+from algo.layer import ReferenceLinear
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 
@@ -38,17 +38,17 @@ def layer_outputs(matrix: PackedMatrix, whitening: Whitening, seed: int = 0) -> 
         seed: of the activations: normal ones, of which the second token has a large outlier.
     """
     from gpu.interpret import interpreter
-    from gpu.linear import StackedLinear
+    from gpu.linear import LiftLinear
     from gpu.tuning_table import Choice
 
     drawn = np.random.default_rng(seed).standard_normal((TOKENS, matrix.shape[1]))
     drawn[1, 0] = 1000
     x = torch.from_numpy(drawn.astype(np.float32))
-    module = StackedLinear([matrix], whitening, DIGITS)
+    module = LiftLinear([matrix], whitening, DIGITS)
     choices = [Choice(path="fused"), Choice(path="bitmm", split=2)]
     if matrix.code.parities:
         choices = [Choice(path="decode-dot")]
     with interpreter(checked=False) as run:
         got = [module.by_kernels(run, x, choice) for choice in choices]
-    expected = LiftLinear(matrix, whitening, None, DIGITS)(x)
+    expected = ReferenceLinear(matrix, whitening, None, DIGITS)(x)
     return LayerOutputs(torch.cat([expected] * len(choices)), torch.cat(got))

@@ -2,19 +2,19 @@ import numpy as np
 import pytest
 import torch
 
-from algo.layer import LiftLinear
+from algo.layer import ReferenceLinear
 from algo.matrix import AXES, Axis, quantise_matrix
 from algo.whitening import no_whitening, random_whitening
 from tests.conftest import CODES
 
 
-def make(axis: Axis = "out", bias: bool = False, digits: object = None) -> LiftLinear:
+def make(axis: Axis = "out", bias: bool = False, digits: object = None) -> ReferenceLinear:
     rng = np.random.default_rng(0)
     weights = torch.from_numpy(rng.standard_normal((40, 96)).astype("f"))
     whitening = random_whitening(96, 1)
     matrix = quantise_matrix(whitening.weights(weights), CODES["LQ-12/5+9"], axis)
     offset = torch.from_numpy(rng.standard_normal(40).astype("f")) if bias else None
-    return LiftLinear(matrix, whitening, offset, digits)  # type: ignore[arg-type]
+    return ReferenceLinear(matrix, whitening, offset, digits)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -29,7 +29,7 @@ def test_identity_returns_exactly_the_decoded_weights(axis: Axis, digits: int | 
 
 def test_layer_without_whitening_is_its_matrix() -> None:
     matrix = make().matrix
-    layer = LiftLinear(matrix, no_whitening(96))
+    layer = ReferenceLinear(matrix, no_whitening(96))
     assert torch.equal(layer(torch.eye(96)).T, matrix.dequantise())
 
 

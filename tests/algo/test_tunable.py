@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from algo.code import LiftCode
 from algo.decode import decode_bits
-from algo.layer import LiftLinear
+from algo.layer import ReferenceLinear
 from algo.matrix import AXES, Axis, PackedMatrix
 from algo.packing import pack_bits, stream_groups
 from algo.tunable import InputScales, TunableLinear, sign_accumulators, tunable_layers
@@ -70,7 +70,7 @@ def test_gradient_is_the_change_that_a_flipped_sign_makes(name: str, seed: int) 
 def test_layer_computes_what_the_packed_one_does(code: LiftCode, axis: Axis, signs: bool) -> None:
     matrix, whitening = packed(code, axis), scaled_whitening(COLUMNS)
     bias, x = gaussian(ROWS, seed=2), gaussian(4, COLUMNS, seed=3)
-    expected = LiftLinear(matrix, whitening, bias)(x)
+    expected = ReferenceLinear(matrix, whitening, bias)(x)
     torch.testing.assert_close(tunable(matrix, whitening, bias, signs)(x), expected,
                                rtol=1e-4, atol=1e-4)  # fmt: skip
 

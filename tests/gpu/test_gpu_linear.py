@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from algo.errors import LiftError
-from algo.layer import LiftLinear
+from algo.layer import ReferenceLinear
 from algo.shipped import load_code
 from algo.whitening import random_whitening
 from gpu import linear
 from gpu.dispatch import plan
 from gpu.interpret import interpreter
-from gpu.linear import StackedLinear
+from gpu.linear import LiftLinear
 from gpu.tuning_table import Choice, default_table
 from tests.gpu.layers import layer
 
@@ -39,8 +39,10 @@ def made(layers, axis, digits, bias=True):
     whitening = type(whitening)(whitening.left, whitening.right, pre)
     matrices = [layer(rng, load_code(name), axis, (rows, INPUTS)) for name, rows in layers]
     biases = [torch.randn(rows) if bias and i != 1 else None for i, (_, rows) in enumerate(layers)]
-    module = StackedLinear(matrices, whitening, digits, biases)
-    alone = [LiftLinear(m, whitening, b, digits) for m, b in zip(matrices, biases, strict=True)]
+    module = LiftLinear(matrices, whitening, digits, biases)
+    alone = [
+        ReferenceLinear(m, whitening, b, digits) for m, b in zip(matrices, biases, strict=True)
+    ]
     return module, alone
 
 
@@ -148,11 +150,11 @@ def test_what_does_not_fit_is_refused():
     rng = np.random.default_rng(SEED)
     matrix = layer(rng, load_code("LQ-2/1+6"), "out", (33, INPUTS))
     with pytest.raises(LiftError, match="digits=3 is neither 1"):
-        StackedLinear([matrix], random_whitening(INPUTS, 0), 3)
+        LiftLinear([matrix], random_whitening(INPUTS, 0), 3)
     with pytest.raises(LiftError, match="at least one layer"):
-        StackedLinear([], random_whitening(INPUTS, 0))
+        LiftLinear([], random_whitening(INPUTS, 0))
     with pytest.raises(LiftError, match="whitening of 78 inputs for layers of 77"):
-        StackedLinear([matrix], random_whitening(78, 0))
+        LiftLinear([matrix], random_whitening(78, 0))
     with pytest.raises(LiftError, match=r"shape \(1, 76\); the last dimension must be the 77"):
         module(torch.zeros(1, 76))
     with pytest.raises(LiftError, match=r"activations are torch\.float64"):
@@ -228,14 +230,14 @@ def test_layers_that_do_not_go_together_are_refused(layers):
     whitening = random_whitening(INPUTS, 0)
     own = [layer(rng, load_code(name), "out", (rows, INPUTS)) for name, rows in layers]
     with pytest.raises(LiftError, match="layers of 77 and of 90 inputs cannot be one stack"):
-        StackedLinear([*own, layer(rng, load_code("LQ-2/1+6"), "out", (30, 90))], whitening)
+        LiftLinear([*own, layer(rng, load_code("LQ-2/1+6"), "out", (30, 90))], whitening)
     with pytest.raises(LiftError, match="on axis out and on axis in cannot be one stack"):
-        StackedLinear([*own, layer(rng, load_code("LQ-2/1+6"), "in", (30, INPUTS))], whitening)
+        LiftLinear([*own, layer(rng, load_code("LQ-2/1+6"), "in", (30, INPUTS))], whitening)
     with pytest.raises(LiftError, match=f"1 biases for {len(own)} layers"):
-        StackedLinear(own, whitening, 1, [None])
+        LiftLinear(own, whitening, 1, [None])
     integers = [torch.zeros(rows, dtype=torch.int32) for _, rows in layers]
     with pytest.raises(LiftError, match=r"bias is torch\.int32"):
-        StackedLinear(own, whitening, 1, integers)
+        LiftLinear(own, whitening, 1, integers)
 
 
 def test_the_plan_is_the_tables():

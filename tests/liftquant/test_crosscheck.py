@@ -113,14 +113,14 @@ def test_a_wrong_product_is_found(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     matrix = gaussian_matrix(load_code(name), "out")
-    right = gpu.linear.StackedLinear.by_kernels
+    right = gpu.linear.LiftLinear.by_kernels
 
-    def one_output_wrong(self: gpu.linear.StackedLinear, *rest: Any) -> torch.Tensor:
+    def one_output_wrong(self: gpu.linear.LiftLinear, *rest: Any) -> torch.Tensor:
         product = right(self, *rest)
         product[2, 5] += 1
         return product
 
-    monkeypatch.setattr(gpu.linear.StackedLinear, "by_kernels", one_output_wrong)
+    monkeypatch.setattr(gpu.linear.LiftLinear, "by_kernels", one_output_wrong)
     check = check_layer("layer", matrix, AMARANTH, tmp_path)
     paths = 1 if matrix.code.parities else 2
     assert (check.outputs, check.mismatches) == (
