@@ -22,11 +22,11 @@ from gpu.cpu.vectors import pointer
     LIFT,  # plan of the lifting, or 0
     PLANES_AT, TOTALS_AT, STEPS_AT, INTEGERS_AT,  # what preparing leaves
     DIGITS, DIGITS_AT, DIGIT_STRIDE,  # rows of int8 digits, as many per token
-    OUT, OUT_STRIDE,  # float32
+    OUT, OUT_TYPE, OUT_STRIDE,  # type as in `gpu.cpu.finish.WRITTEN`; elements from row to row
     LAYERS,
     THREADS, PARALLEL, PREPARE_WORKER, PRODUCT_WORKER,  # addresses
     CALL_FIELDS,
-) = range(32)  # fmt: skip
+) = range(33)  # fmt: skip
 
 # of a layer
 PLAN, BITS, SCALES, BIAS, COLUMN, FIRST_CHUNK, LAYER_FIELDS = range(7)

@@ -225,8 +225,11 @@ def prepare_tokens(address):  # type: ignore[no-untyped-def]
 
 
 @numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def prepare_worker(address):  # type: ignore[no-untyped-def]
+def _prepare_worker(address):  # type: ignore[no-untyped-def]
     prepare_tokens(address)
+
+
+PREPARE_ADDRESS = _prepare_worker.address
 
 
 @numba.njit(cache=True)
@@ -267,6 +270,6 @@ def digit_rows(
         thread_count(),
         parallel_address(),
     )
-    call[f.PREPARE_WORKER] = prepare_worker.address
+    call[f.PREPARE_WORKER] = PREPARE_ADDRESS
     _run(call.buffer_info()[0])
     return rows, steps
