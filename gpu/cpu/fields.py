@@ -6,7 +6,7 @@ A call is `CALL_FIELDS` numbers, then `LAYER_FIELDS` for every layer.
 import numba
 import numpy as np
 
-from gpu.cpu.vectors import pointer
+from gpu.cpu.vectors import call_parallel, call_worker, pointer
 
 # of the call
 (
@@ -70,3 +70,15 @@ def int32s(address, count):  # type: ignore[no-untyped-def]
 @numba.njit(inline="always")
 def int16s(address, count):  # type: ignore[no-untyped-def]
     return numba.carray(pointer(address), count, np.int16)
+
+
+@numba.njit(inline="always")
+def share(parallel, worker, data, threads, work):  # type: ignore[no-untyped-def]
+    """Call the worker at an address from all threads, or from this one if there is little work.
+
+    An address and not the function itself, which would be compiled into every caller.
+    """
+    if threads > 1 and work > 1:
+        call_parallel(parallel, worker, data, threads)
+    else:
+        call_worker(worker, data)

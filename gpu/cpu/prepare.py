@@ -18,13 +18,12 @@ from algo.activations import BASE, LARGEST
 from algo.activations import Digits as DigitCount
 from algo.code import LiftCode
 from gpu.cpu import fields as f
-from gpu.cpu.fields import doubles, floats, int16s, int32s, int64s
+from gpu.cpu.fields import doubles, floats, int16s, int32s, int64s, share
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
     COLUMNS,
     PLANES,
     bit_planes,
-    call_parallel,
     claim,
     ordered_row,
     ordered_rows,
@@ -196,8 +195,8 @@ def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     rows[:, len(integers) :] = 0
 
 
-@numba.njit(nogil=True, cache=True)
-def prepare_tokens(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _prepare_worker(address):  # type: ignore[no-untyped-def]
     """Prepare the tokens that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
     outer, inner, n = call[f.OUTER], call[f.INNER], call[f.INPUTS]
@@ -224,11 +223,6 @@ def prepare_tokens(address):  # type: ignore[no-untyped-def]
             _planes(call, token, integers)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _prepare_worker(address):  # type: ignore[no-untyped-def]
-    prepare_tokens(address)
-
-
 PREPARE_ADDRESS = _prepare_worker.address
 
 
@@ -237,10 +231,8 @@ def prepare_all(address, integers):  # type: ignore[no-untyped-def]
     """Prepare all tokens; `integers` is where these are kept until the kernels are done."""
     call = int64s(address, f.CALL_FIELDS)
     call[f.CLAIMED], call[f.INTEGERS_AT] = 0, integers.ctypes.data
-    if call[f.THREADS] > 1 and call[f.TOKENS] > 1:
-        call_parallel(call[f.PARALLEL], call[f.PREPARE_WORKER], address, call[f.THREADS])
-    else:
-        prepare_tokens(address)
+    worker, threads = call[f.PREPARE_WORKER], call[f.THREADS]
+    share(call[f.PARALLEL], worker, address, threads, call[f.TOKENS])
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)

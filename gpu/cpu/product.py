@@ -20,7 +20,7 @@ from algo.code import LiftCode
 from algo.lifted import bounds
 from algo.packing import stream_groups
 from gpu.cpu import fields as f
-from gpu.cpu.fields import doubles, floats, int64s
+from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
 from gpu.cpu.plan import CHUNK, plan_of
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
@@ -28,7 +28,6 @@ from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
     COUNTED,
     PLANES,
-    call_parallel,
     claim,
     count_many,
     count_one,
@@ -103,8 +102,8 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
         finish(sums, scales[row:last], bias[row:last], step, results, kind, to)
 
 
-@numba.njit(nogil=True, cache=True)
-def multiply(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _product_worker(address):  # type: ignore[no-untyped-def]
     """Do the pieces of work that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
     count = call[f.LAYERS]
@@ -127,11 +126,6 @@ def multiply(address):  # type: ignore[no-untyped-def]
         _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums, results)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _product_worker(address):  # type: ignore[no-untyped-def]
-    multiply(address)
-
-
 _PRODUCT_ADDRESS = _product_worker.address
 
 
@@ -143,10 +137,8 @@ def _both(address, planes, totals, steps, integers):  # type: ignore[no-untyped-
     call[f.STEPS_AT] = steps.ctypes.data
     prepare_all(address, integers)
     call[f.CLAIMED] = 0
-    if call[f.THREADS] > 1 and call[f.CHUNKS] > 1:
-        call_parallel(call[f.PARALLEL], call[f.PRODUCT_WORKER], address, call[f.THREADS])
-    else:
-        multiply(address)
+    worker, threads = call[f.PRODUCT_WORKER], call[f.THREADS]
+    share(call[f.PARALLEL], worker, address, threads, call[f.CHUNKS])
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)

@@ -50,7 +50,7 @@ def test_the_largest_sums_are_exact(axis, bit):
     """Every tap, bit and digit of one sign: sums as large as the bounds say."""
     rng = np.random.default_rng(7)
     code = random_code(rng, 2, 1, 10, 10)
-    matrix = layer(rng, code, axis, (576, 4099) if axis == "out" else (130, 576), bit)
+    matrix = layer(rng, code, axis, (576, 4097) if axis == "out" else (130, 576), bit)
     n = matrix.shape[1]
     for digits in (1, 2):
         x = torch.ones(17, n) * torch.tensor([1.0, -1.0]).repeat(9)[:17, None]
