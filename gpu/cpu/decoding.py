@@ -21,7 +21,7 @@ from gpu.cpu.vectors import SUMMED, claim, sum_signs
 PIECE = 64  # lanes of a piece of work
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _piece(call, number, features, taps, parities):  # type: ignore[no-untyped-def]
     """Some groups of one word of columns."""
     address = call[D_PLAN]

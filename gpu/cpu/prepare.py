@@ -62,7 +62,7 @@ def readable(x: torch.Tensor) -> torch.Tensor:
     return typed if typed.stride(1) == 1 else typed.contiguous()
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _product(left, left_stride, right, right_stride, out, out_stride, rows, columns, terms):  # type: ignore[no-untyped-def]
     """float32 products in order; addresses and strides in elements; columns are padded to 16."""
     for column in range(0, columns, COLUMNS):
@@ -81,7 +81,7 @@ def _product(left, left_stride, right, right_stride, out, out_stride, rows, colu
             row += 1
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _whiten(call, token, read, half, square):  # type: ignore[no-untyped-def]
     """The token's whitened square into the rows of `square`, which are those of `half`."""
     outer, inner = call[f.OUTER], call[f.INNER]
@@ -114,7 +114,7 @@ def _whiten(call, token, read, half, square):  # type: ignore[no-untyped-def]
     _product(call[f.LEFT], outer, at, stride, square.ctypes.data, stride, outer, inner, outer)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _quantise(call, square, integers):  # type: ignore[no-untyped-def]
     """The integers of a whitened square; the step is returned."""
     outer, inner, largest = call[f.OUTER], call[f.INNER], call[f.LARGEST_AT]
@@ -147,7 +147,7 @@ def lift_plan(code: LiftCode, groups: int) -> npt.NDArray[np.int64]:
     return np.array([*head, *code.taps.astype(np.int64).reshape(-1).tolist()], np.int64)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _lift(address, integers, lifted):  # type: ignore[no-untyped-def]
     """`algo.lifted.lift` of one token."""
     head = int64s(address, 4)
@@ -162,7 +162,7 @@ def _lift(address, integers, lifted):  # type: ignore[no-untyped-def]
                     lifted[(g * bits + j) % (groups * bits)] += taps[i * features + j] * value
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _planes(call, token, values):  # type: ignore[no-untyped-def]
     """Magnitudes of integers in planes, blocks of 7 with the signs; and each block's total."""
     words, blocks, inner = call[f.WORDS], call[f.BLOCKS], len(values)
@@ -180,7 +180,7 @@ def _planes(call, token, values):  # type: ignore[no-untyped-def]
             bit_planes(piece.ctypes.data + 64 * n, call[f.PLANES_AT] + (index * words + n) * size)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     """Integers as rows of int8 digits of base 128, least significant first, zeros after them."""
     count, stride = call[f.DIGITS], call[f.DIGIT_STRIDE]

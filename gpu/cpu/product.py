@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes):  # type: ignore[no-untyped-def]
     for lane in range(0, lanes, COUNTED):
         at, out = bits + 8 * lane, to + 8 * lane
@@ -53,7 +53,7 @@ def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes)
             count_many(at, offsets, many, words, stride, planes, total, factor, out)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no-untyped-def]
     """One piece of work: some groups of one layer, for all tokens."""
     address = layer[f.PLAN]
