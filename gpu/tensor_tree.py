@@ -24,6 +24,11 @@ class Leaf(NamedTuple):
     shape: tuple[int, ...]
 
 
+def leaf(dtype: torch.dtype, *shape: int) -> Any:
+    """A `Leaf`, for a field that holds tensors."""
+    return Leaf(dtype, shape)
+
+
 def taken_apart(parts: Parts) -> tuple[Parts, dict[str, torch.Tensor]]:
     """A template, `parts` with a `Leaf` for each tensor, and the tensors as they are held."""
     held: dict[str, torch.Tensor] = {}
