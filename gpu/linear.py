@@ -161,7 +161,6 @@ class LiftLinear(nn.Module):
         parts = (self._in_place if x.is_cpu else self._product.parts)(held)  # type: ignore[arg-type]
         return self._product(x.detach() if x.requires_grad else x, parts, self._plan)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, all outputs)`` by a GPU's kernels, on any device.
 
