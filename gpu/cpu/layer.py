@@ -16,7 +16,7 @@ from gpu.cpu.prepare import Activations, readable
 from gpu.cpu.product import counted_outputs
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.whiten import WhiteningTensors
+    from gpu.whitening_tensors import WhiteningTensors
 
 # tokens up to which counting bits takes less time than decoding, by digits; measured from T = 1 to
 # 128 on layers of 192x576 to 1536x576, where both take about the same
