@@ -150,6 +150,19 @@ def test_copy_of_a_model_saves_itself(checkpoint: Checkpoint, tmp_path: Path) ->
     assert GUARD_KEY in json.loads((tmp_path / "config.json").read_text())
 
 
+def test_state_dict_goes_back_into_the_model_it_is_of(checkpoint: Checkpoint) -> None:
+    model = load(checkpoint.folder)
+    before, state = logits(model), model.state_dict()
+    state["model.norm.weight"] = state["model.norm.weight"] + 1
+    model.load_state_dict(state)
+    assert not torch.equal(logits(model), before)
+    name = "model.layers.1.mlp.up_proj.scales"
+    with pytest.raises(LiftError, match=f"{name} is another tensor"):
+        model.load_state_dict({**state, name: state[name] * 2})
+    with pytest.raises(LiftError, match=f"{name} is another tensor"):
+        model.load_state_dict({key: value for key, value in state.items() if key != name})
+
+
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 def test_dequantised_model_is_plain(checkpoint: Checkpoint, tmp_path: Path, dtype: Any) -> None:
     model = load(checkpoint.folder, dtype=torch.float32)
