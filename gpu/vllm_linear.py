@@ -104,14 +104,10 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         whitening = stored[0][1]
         for name in self._members[1:]:
             self._check_shared(name)
-        matrices, rows = [], []
         parts = joined(self._parts)
-        for part in parts:
-            matrix, offset = _sliced(stored[part.member][0], part)
-            matrices.append(matrix)
-            rows.append(slice(offset, offset + part.stop - part.start))
+        matrices, rows = _held([stored[part.member][0] for part in parts], parts)
         biases = self._biases(layer, parts)
-        lift = LiftLinear(matrices, whitening, self._config.serving.digits, biases, rows=rows)
+        lift = LiftLinear(matrices, whitening, self._config.serving.digits, biases)
         for leaf in _STORED:
             delattr(layer, leaf)
         self._loaded.clear()
@@ -165,7 +161,12 @@ def _logical(layer: nn.Module, sizes: list[int]) -> list[Logical]:
     ]
 
 
-def _sliced(matrix: PackedMatrix, part: Part) -> tuple[PackedMatrix, int]:
-    if (part.start, part.stop) == (0, matrix.shape[0]):
-        return matrix, 0
-    return row_slice(matrix, part.start, part.stop)
+def _held(
+    matrices: list[PackedMatrix], parts: list[Part]
+) -> tuple[list[PackedMatrix], list[slice] | None]:
+    """Matrices of the parts' rows, and where in them these are; None where they are all."""
+    if all((part.start, part.stop) == (0, m.shape[0]) for m, part in zip(matrices, parts, strict=True)):
+        return matrices, None
+    smaller = [row_slice(m, part.start, part.stop) for m, part in zip(matrices, parts, strict=True)]
+    rows = [slice(at, at + part.stop - part.start) for (_, at), part in zip(smaller, parts, strict=True)]
+    return [matrix for matrix, _ in smaller], rows
