@@ -88,8 +88,10 @@ class ServingConfig:
         for kind, key, known in (
             ("code", layer.code, self._codes),
             ("rotation", layer.whitening, self._rotations),
+            ("input scales of layer", layer.pre, self.layers),
+            ("turns of layer", layer.turns, self.layers),
         ):
-            if key not in known:
+            if key is not None and key not in known:
                 raise LiftError(
                     f"{where}: layer {name} names {kind} {key}, which is not listed; fetch the "
                     "checkpoint's config.json again"
