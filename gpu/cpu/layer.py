@@ -17,7 +17,7 @@ from algo.whitening import ordered_transform
 from gpu.cpu.bits import laid_out, stored_words
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.whiten import WhiteningTensors
+    from gpu.whitening_tensors import WhiteningTensors
 
 ABSENT = -0.0  # a bias that changes nothing, not even the sign of a zero
 
