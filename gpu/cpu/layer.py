@@ -3,22 +3,22 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import torch
 
-from algo.activations import Digits, product_rounded_once, quantise_activations
+from algo.activations import Digits
 from algo.code import LiftCode
-from algo.decode import decode_words
 from algo.errors import LiftError
-from algo.lifted import from_digits
 from algo.matrix import Axis, PackedMatrix
-from algo.packing import stream_groups
-from algo.whitening import ordered_transform
-from gpu.cpu.bits import laid_out, stored_words
+from gpu.cpu.bits import laid_out
+from gpu.cpu.decoded_product import decoded_outputs
+from gpu.cpu.prepare import Activations, readable
+from gpu.cpu.product import counted_outputs
 
 if TYPE_CHECKING:  # which would import triton
     from gpu.whitening_tensors import WhiteningTensors
 
+MOST_COUNTED = 16  # tokens up to which counting bits is faster than decoding
+MOST_COUNTED_PARITIES = 4
 ABSENT = -0.0  # a bias that changes nothing, not even the sign of a zero
 
 
@@ -78,19 +78,19 @@ def cpu_linear(
     Returns:
         ``(tokens, all rows)`` in the dtype of `x`.
     """
-    left, right, pre = whitening
-    whitened = ordered_transform(x, left.T, right[:, : len(right)], pre)
-    finite = torch.isfinite(whitened).all(dim=1)
-    parts, step = quantise_activations(torch.where(finite[:, None], whitened, 0.0), digits)
-    step = torch.where(finite, step, torch.nan)
-    integers = from_digits(parts.numpy(), 128)
-    out = []
-    for layer in layers:
-        weights = layer.shape[0 if layer.axis == "out" else 1]
-        words = stored_words(layer.bits, layer.code, layer.axis, layer.shape)
-        accs = decode_words(words, stream_groups(weights, layer.code), layer.code)[:, :weights]
-        matrix = (accs.T if layer.axis == "out" else accs).astype(np.int64)
-        sums = (integers @ matrix.T).astype(np.float64) * layer.scales.double().numpy()
-        rounded = product_rounded_once(sums, step.double().numpy()[:, None])
-        out.append((torch.from_numpy(rounded) + layer.bias).to(x.dtype))
-    return torch.cat(out, dim=1)
+    given = Activations(readable(x), *whitening)
+    if _by_decoding(len(x), layers):
+        out = decoded_outputs(given, layers, digits)
+    elif layers[0].axis == "out":
+        out = counted_outputs(given, layers, digits)
+    else:  # each layer lifts its activations
+        out = torch.cat([counted_outputs(given, [layer], digits) for layer in layers], dim=1)
+    return out if x.dtype == torch.float32 else out.to(x.dtype)
+
+
+def _by_decoding(tokens: int, layers: Sequence[CpuLayer]) -> bool:
+    """Whether to decode: for many tokens, and where parities lie across words."""
+    parities = any(layer.code.parities for layer in layers)
+    if parities and layers[0].axis == "in":
+        return tokens > 0
+    return tokens > (MOST_COUNTED_PARITIES if parities else MOST_COUNTED)
