@@ -19,7 +19,7 @@ from gpu.linear_layout import (
     stored_whitening,
 )
 from gpu.linear_op import check_device, linear
-from gpu.linear_product import LinearProduct, product_of
+from gpu.linear_product import PartsInPlace, product_of
 from gpu.linear_spec import Form, LinearSpec, linear_spec
 from gpu.linear_state import SIDES, Stored, blank, from_state, state_of, state_shapes
 from gpu.stack import check_layers
@@ -111,7 +111,8 @@ class LiftLinear(nn.Module):
         self._held = tuple(held)
         self._turned = turns is not None
         self._spec = spec.as_json()
-        self._product: LinearProduct = product_of(self._spec)
+        self._product = product_of(self._spec)
+        self._in_place = PartsInPlace(self._product)
 
     @property
     def form(self) -> Form:
@@ -154,7 +155,11 @@ class LiftLinear(nn.Module):
                 "device"
             )
         self._lay_out(form_of(x.device.type))
-        return self._product(x.detach(), self._parts(), self._plan)
+        buffers = self._buffers
+        held = [buffers[name] for name in self._held]
+        # a GPU's are not kept, since hooks may move them away between calls
+        parts = (self._in_place if x.is_cpu else self._product.parts)(held)  # type: ignore[arg-type]
+        return self._product(x.detach() if x.requires_grad else x, parts, self._plan)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
@@ -226,6 +231,7 @@ class LiftLinear(nn.Module):
             result = fn(tensor)  # which may cast integers, too
             return result if result.dtype == tensor.dtype else tensor.to(result.device)
 
+        self._in_place = PartsInPlace(self._product)
         return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
 
     def _save_to_state_dict(

@@ -7,7 +7,6 @@ offline and run under the interpreter; not run on a GPU).
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +17,7 @@ from gpu.linear_layout import form_of, integer_bounds, template
 from gpu.linear_spec import LinearSpec, parsed
 from gpu.products import OneBitProduct
 from gpu.stack import Segment, Stack
-from gpu.tensor_tree import Parts, leaves, put_together
+from gpu.tensor_tree import Assembly, Parts, held_dtype
 from gpu.tuning_table import ONE_BIT, Choice, TuningTable
 from gpu.weights import PackedWeights
 
@@ -40,8 +39,9 @@ class LinearProduct:
 
     def __init__(self, spec: LinearSpec) -> None:
         self.spec = spec
-        self._template = template(spec)
-        self._leaves = leaves(self._template)
+        self._assembly = Assembly(template(spec))
+        self._shapes = [leaf.shape for leaf in self._assembly.leaves]
+        self._dtypes = [held_dtype(leaf.dtype) for leaf in self._assembly.leaves]
         self._columns = spec.columns()
         self._per_token = integer_bounds(spec).per_token if spec.linear else spec.digits
         self._one_bit = OneBitProduct()
@@ -49,7 +49,7 @@ class LinearProduct:
         self._plans: dict[torch.device, Plan] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "LinearProduct":
-        return self
+        return self  # nothing of it is a layer's own
 
     def check(self, x: torch.Tensor) -> None:
         """Whether activations fit.
@@ -67,7 +67,7 @@ class LinearProduct:
 
     def parts(self, held: Sequence[torch.Tensor]) -> Parts:
         """The tensors in their places; `held` as `gpu.tensor_tree.taken_apart` gives them."""
-        return put_together(self._template, iter(held))
+        return self._assembly(held)
 
     def check_held(self, held: Sequence[torch.Tensor], device: torch.device) -> None:
         """Whether tensors are those of the spec, in the form that a device wants.
@@ -80,15 +80,17 @@ class LinearProduct:
                 f"a layer laid out for {self.spec.form} was called on {device}; export or compile "
                 "it again after `.to(device)`"
             )
-        found = [(t.dtype, tuple(t.shape), t.device) for t in held]
-        wanted = [
-            (torch.int32 if leaf.dtype.is_floating_point else leaf.dtype, leaf.shape, device)
-            for leaf in self._leaves
-        ]
-        if found != wanted:
-            pairs = [pair for pair in zip(found, wanted, strict=False) if pair[0] != pair[1]]
-            what = pairs[0] if pairs else (len(found), len(wanted))
-            raise LiftError(f"a tensor of the layer is {what[0]} and should be {what[1]}")
+        found = [t.shape for t in held], [t.dtype for t in held]
+        if found != (self._shapes, self._dtypes):
+            raise LiftError(
+                f"the layer's tensors are {_listed(*found)}; its spec has "
+                f"{_listed(self._shapes, self._dtypes)}"
+            )
+        if any(t.device != device for t in held):
+            raise LiftError(
+                f"activations are on {device} and weights on {held[0].device}; move them to one "
+                "device"
+            )
 
     def __call__(self, x: torch.Tensor, parts: Parts, plan: "Plan | None" = None) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., all outputs)`` in the dtype of `x`.
@@ -98,7 +100,7 @@ class LinearProduct:
             parts: all tensors.
             plan: for a GPU; by default that of the user's table, or of the estimates that ship.
         """
-        flat = x.reshape(-1, self.spec.inputs)
+        flat = x if x.ndim == 2 else x.reshape(-1, self.spec.inputs)
         if len(flat) <= MOST_TOKENS:
             out = self._outputs(flat, parts, plan)
         else:
@@ -108,8 +110,8 @@ class LinearProduct:
 
     def _outputs(self, x: torch.Tensor, parts: Parts, plan: "Plan | None") -> torch.Tensor:
         if self.spec.form == "cpu":
-            layers = list(islice(parts.values(), 1, None))
-            return self._kept(cpu_linear(x, parts["whitening"], layers, self.spec.digits))
+            whitening, *layers = parts.values()
+            return self._kept(cpu_linear(x, whitening, layers, self.spec.digits))
         from gpu.interpret import as_is
 
         return self.by_kernels(as_is, x, parts, None, plan)
@@ -195,6 +197,36 @@ class LinearProduct:
         if device not in self._plans:
             self._plans[device] = self.planned(table_at_hand(device))
         return self._plans[device]
+
+
+def _listed(shapes: Sequence[tuple[int, ...]], dtypes: Sequence[torch.dtype]) -> str:
+    pairs = zip(shapes, dtypes, strict=True)
+    return ", ".join(f"{str(dtype)[6:]} {tuple(shape)}" for shape, dtype in pairs)
+
+
+class PartsInPlace:
+    """A layer's tensors in their places, for as long as they lie where they lay.
+
+    What is kept holds on to the memory, so that none of it can be given to other tensors.
+
+    Args:
+        product: of the layer.
+    """
+
+    def __init__(self, product: LinearProduct) -> None:
+        self._product = product
+        self._at: list[int] = []
+        self._parts: Parts = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PartsInPlace":
+        return PartsInPlace(self._product)
+
+    def __call__(self, held: Sequence[torch.Tensor]) -> Parts:
+        """As `LinearProduct.parts`; which takes longer than some products do."""
+        at = [tensor.data_ptr() for tensor in held]
+        if at != self._at:
+            self._at, self._parts = at, self._product.parts(held)
+        return self._parts
 
 
 @lru_cache(maxsize=512)  # more than the kinds of layers of a model
