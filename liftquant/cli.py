@@ -14,6 +14,7 @@ from liftquant.compare_command import compare
 from liftquant.console import err
 from liftquant.crosscheck_command import crosscheck
 from liftquant.eval_command import evaluate
+from liftquant.generate_command import generate
 from liftquant.inspect_command import inspect
 from liftquant.kernels_command import kernels
 from liftquant.kernels_tune_command import tune_kernels
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("quantize")(quantize)
 app.command("eval")(evaluate)
 app.command("compare")(compare)
+app.command("generate")(generate)
 app.command("crosscheck")(crosscheck)
 app.command("tune")(tune)
 app.command("inspect")(inspect)
@@ -68,7 +70,9 @@ def run(arguments: list[str]) -> int:
         app(arguments)
     except SystemExit as done:  # typer has shown wrong usage itself, with status 2
         if done.code == _INTERRUPTED:
-            err.print("stopped; what was finished is kept, the same command goes on from there")
+            err.print(
+                "stopped; what was finished is kept, long work goes on from there when given again"
+            )
         return done.code if isinstance(done.code, int) else 2
     except (LiftError, OSError) as error:
         err.print(f"error: {error}", style="red", soft_wrap=True)
