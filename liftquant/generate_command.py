@@ -75,11 +75,13 @@ def generate(
     from liftquant.served_model import (
         check_dtype,
         check_integers,
+        check_named,
         default_dtype,
         open_served,
         set_threads,
     )
 
+    check_named(model)
     text = check_prompt(_prompt(prompt))
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
     kind = default_dtype() if dtype is None else dtype

@@ -72,14 +72,16 @@ class Generation:
     stopped: str = "length"
 
 
-class _Stream(BaseStreamer):
-    """Notes tokens and times; hands out the text."""
+class Moments(BaseStreamer):
+    """Notes the tokens that are made, and when.
 
-    def __init__(self, tokenizer: Any, show: Callable[[str], None]) -> None:
-        self._pieces = TextPieces(tokenizer)
-        self._show = show
+    Attributes:
+        tokens: without those of the prompt.
+        times: in seconds, of a clock that has no beginning.
+    """
+
+    def __init__(self) -> None:
         self._prompt = True
-        self.text = ""
         self.tokens: list[int] = []
         self.times: list[float] = []
 
@@ -88,14 +90,31 @@ class _Stream(BaseStreamer):
             self._prompt = False
             return
         for token in value.flatten().tolist():
-            self.tokens.append(token)
             self.times.append(time.perf_counter())
-            self._out(self._pieces.add(token))
+            self.tokens.append(token)
+            self.made(token)
+
+    def made(self, token: int) -> None:
+        """Called with every token."""
 
     def end(self) -> None:
-        """Nothing: `finish` is called however it ends."""
+        """Called by transformers at the end, unless it is an error."""
+
+
+class _Stream(Moments):
+    """Hands out the text, too."""
+
+    def __init__(self, tokenizer: Any, show: Callable[[str], None]) -> None:
+        super().__init__()
+        self._pieces = TextPieces(tokenizer)
+        self._show = show
+        self.text = ""
+
+    def made(self, token: int) -> None:
+        self._out(self._pieces.add(token))
 
     def finish(self) -> None:
+        """What was held back; however it ended."""
         self._out(self._pieces.rest())
 
     def _out(self, piece: str) -> None:

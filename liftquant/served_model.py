@@ -61,6 +61,13 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / UNFINISHED).exists()
 
 
+def check_named(model: str) -> None:
+    """Raise LiftError for what is no path and cannot be a hub id; better before a long run."""
+    there = Path(model).exists()
+    if not there and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
+        raise LiftError(f"{model} does not exist (a file, a directory or a hub id was expected)")
+
+
 def open_served(model: str, dtype: "torch.dtype", digits: "Digits") -> tuple[Any, Any]:
     """A model and its tokenizer, on the CPU.
 
