@@ -69,10 +69,8 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments)
     except SystemExit as done:  # typer has shown wrong usage itself, with status 2
-        if done.code == _INTERRUPTED:
-            err.print(
-                "stopped; what was finished is kept, long work goes on from there when given again"
-            )
+        if done.code == _INTERRUPTED and arguments[:1] != ["generate"]:  # which says so itself
+            err.print("stopped; what was finished is kept, the same command goes on from there")
         return done.code if isinstance(done.code, int) else 2
     except (LiftError, OSError) as error:
         err.print(f"error: {error}", style="red", soft_wrap=True)

@@ -28,7 +28,7 @@ def byte_tokenizer(template: str | None = _TEMPLATE) -> Any:
 
 
 def _byte_letters() -> list[str]:
-    """The letters that stand for bytes in byte-level vocabularies: printable ones for themselves."""
+    """The letters that stand for bytes in byte-level vocabularies; printable ones stay."""
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return [chr(b if b in plain else next(others)) for b in range(256)]
