@@ -1,13 +1,15 @@
 """The checkpoint: a directory of safetensors files and one manifest, ``liftquant.json``.
 
     liftquant.json              format version, codes, layers, files with sizes and SHA-256
-    block-NNN.safetensors       NAME.words (uint32), NAME.scales (bfloat16) of a block's layers, and
-                                NAME.pre (bfloat16), the input scales of the layers that share the
-                                input of layer NAME; NAME.turn_left, NAME.turn_right (bfloat16),
-                                where their rotation was learned
+    block-NNN.safetensors       NAME.weight (uint32, packed words), NAME.scales (bfloat16) of a
+                                block's layers, and NAME.pre (bfloat16), the input scales of the
+                                layers that share the input of layer NAME; NAME.turn_left,
+                                NAME.turn_right (bfloat16), where their rotation was learned
     whitening.safetensors       KEY.left, KEY.right (float32), the rotations
     carried.safetensors         every other tensor of the model, as it was
-    config.json, tokenizer.*    the model's own
+    config.json                 the model's own, and what frameworks are told (algo.serving_config)
+    model.safetensors.index.json    where the tensors are, for frameworks
+    tokenizer.*                 the model's own
 
 The manifest is written last, so a directory without one is an unfinished run, never a checkpoint.
 Nothing is pickled; every file is written aside and renamed.
@@ -24,7 +26,11 @@ from algo.manifest import CARRIED, MANIFEST, WHITENING, file_entry, read_manifes
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
 
-_TRANSFORM = ("pre", "turn_left", "turn_right")
+# kinds of what a block's file stores
+_KINDS = {
+    "weight": "words", "scales": "scales",
+    "pre": "whitening", "turn_left": "whitening", "turn_right": "whitening",
+}  # fmt: skip
 
 
 class Checkpoint:
@@ -136,9 +142,8 @@ class Checkpoint:
             total += entry.bytes
             kind = {WHITENING: "whitening", CARRIED: "carried"}.get(file)
             for name, tensor in self.tensors(file).items():
-                leaf = name.rpartition(".")[2]
-                part = kind or ("whitening" if leaf in _TRANSFORM else leaf)
-                if part not in kinds:
+                part = kind or _KINDS.get(name.rpartition(".")[2])
+                if part is None:
                     raise LiftError(f"{self.folder / file}: tensor {name} does not belong there")
                 kinds[part] += tensor.nbytes
         return {**kinds, "headers": total - sum(kinds.values())}

@@ -90,7 +90,7 @@ def scale_bytes(shape: tuple[int, int]) -> int:
 def layer_tensors(name: str, shape: tuple[int, int], code: LiftCode, axis: Axis) -> Tensors:
     """What one layer is stored as."""
     return {
-        f"{name}.words": TensorShape(layer_word_shape(name, shape, code, axis), torch.uint32),
+        f"{name}.weight": TensorShape(layer_word_shape(name, shape, code, axis), torch.uint32),
         f"{name}.scales": TensorShape(shape[:1], torch.bfloat16),
     }
 

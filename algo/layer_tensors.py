@@ -12,7 +12,7 @@ from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.files import written_aside
 from algo.manifest import LayerEntry
-from algo.matrix import PackedMatrix
+from algo.matrix import Axis, PackedMatrix
 from algo.whitening import Whitening
 
 
@@ -29,7 +29,7 @@ def matrix_tensors(name: str, matrix: PackedMatrix) -> dict[str, torch.Tensor]:
     """The tensors that a layer is stored as."""
     if sys.byteorder != "little":  # safetensors is little-endian, as are the words
         raise LiftError("checkpoints are written on little-endian machines only")
-    return {f"{name}.words": torch.from_numpy(matrix.words), f"{name}.scales": matrix.scales}
+    return {f"{name}.weight": torch.from_numpy(matrix.words), f"{name}.scales": matrix.scales}
 
 
 def read_tensors(path: Path, names: list[str] | None = None) -> dict[str, torch.Tensor]:
@@ -52,20 +52,29 @@ def read_matrix(path: Path, name: str, entry: LayerEntry, code: LiftCode) -> Pac
     Raises:
         LiftError: its tensors are missing or do not fit the description.
     """
-    stored = read_tensors(path, [f"{name}.words", f"{name}.scales"])
-    words = stored[f"{name}.words"]
-    if words.dtype != torch.uint32:
-        raise LiftError(f"{path}, layer {name}: packed words are {words.dtype}, not uint32")
+    stored = read_tensors(path, [f"{name}.weight", f"{name}.scales"])
     try:
-        return PackedMatrix(
-            code=code,
-            axis=entry.axis,
-            shape=entry.shape,
-            words=words.numpy(),
-            scales=stored[f"{name}.scales"],
-        )
+        return stored_matrix(name, entry.shape, entry.axis, code, stored)
     except LiftError as error:
         raise LiftError(f"{path}, layer {name}: {error}") from None
+
+
+def stored_matrix(
+    name: str,
+    shape: tuple[int, int],
+    axis: Axis,
+    code: LiftCode,
+    tensors: Mapping[str, torch.Tensor],
+) -> PackedMatrix:
+    """The packed weights of a layer from ``NAME.weight`` and ``NAME.scales``.
+
+    Raises:
+        LiftError: they do not fit the description.
+    """
+    words = tensors[f"{name}.weight"]
+    if words.dtype != torch.uint32:
+        raise LiftError(f"packed words are {words.dtype}, not uint32")
+    return PackedMatrix(code, axis, shape, words.numpy(), tensors[f"{name}.scales"])
 
 
 def read_whitening(
@@ -81,12 +90,28 @@ def read_whitening(
         names += [f"{entry.turns}.turn_left", f"{entry.turns}.turn_right"]
     stored = read_tensors(path, names)
     try:
-        pre = stored[names[0]] if entry.pre else None
-        if entry.turns is None:
-            return Whitening(left, right, pre)
-        return Whitening(left, right).with_turns((stored[names[-2]], stored[names[-1]]), pre)
+        return stored_whitening(left, right, entry.pre, entry.turns, stored)
     except LiftError as error:
         raise LiftError(f"{path}, {entry.pre or entry.turns}: {error}") from None
+
+
+def stored_whitening(
+    left: torch.Tensor,
+    right: torch.Tensor,
+    pre: str | None,
+    turns: str | None,
+    tensors: Mapping[str, torch.Tensor],
+) -> Whitening:
+    """A transform from its rotation and what is stored under the layers `pre` and `turns`.
+
+    Raises:
+        LiftError: they do not fit each other.
+    """
+    scales = tensors[f"{pre}.pre"] if pre else None
+    if turns is None:
+        return Whitening(left, right, scales)
+    both = tensors[f"{turns}.turn_left"], tensors[f"{turns}.turn_right"]
+    return Whitening(left, right).with_turns(both, scales)
 
 
 def whitening_tensors(leader: str, whitening: Whitening) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from algo.errors import LiftError
 from algo.files import read_json, write_json
 from algo.matrix import Axis
 
-FORMAT: Literal[2] = 2
+FORMAT: Literal[3] = 3
 MANIFEST = "liftquant.json"
 WHITENING = "whitening.safetensors"
 CARRIED = "carried.safetensors"
@@ -51,12 +51,17 @@ class LayerEntry(_Strict):
 class Manifest(_Strict):
     """What `liftquant.json` holds."""
 
-    format: Literal[2]
+    format: Literal[3]
     source: str
     seed: int
     codes: dict[str, dict[str, Any]]
     layers: dict[str, LayerEntry] = Field(min_length=1)
     files: dict[str, FileEntry]
+
+
+def code_entry(code: LiftCode) -> dict[str, Any]:
+    """A code as it is listed: its definition, and the hash of that."""
+    return {**code.definition(), "sha256": code.sha256}
 
 
 def file_entry(path: Path) -> FileEntry:
@@ -79,7 +84,7 @@ def write_manifest(
         format=FORMAT,
         source=source,
         seed=seed,
-        codes={n: {**c.definition(), "sha256": c.sha256} for n, c in codes.items()},
+        codes={name: code_entry(code) for name, code in codes.items()},
         layers=dict(layers),
         files={name: file_entry(folder / name) for name in names},
     )

@@ -16,6 +16,7 @@ from algo.errors import LiftError
 from algo.manifest import CARRIED, WHITENING, LayerEntry, write_manifest
 from algo.matrix import Axis, layer_word_shape, quantise_matrix
 from algo.resuming import begin, finished, note
+from algo.serving_files import write_serving_files
 from algo.source import Source
 from algo.staged import StagedModel, block_of, blocks_of
 from algo.whitening import Whitening, random_whitening
@@ -232,6 +233,7 @@ def _finish(source: Source, recipe: Recipe, run: _Run, rotations: Mapping[int, W
     _save_assets(source, folder)
     codes = _used_codes(recipe, source.linears)
     order = {name: run.layers[name] for name in source.linears}
+    write_serving_files(folder, codes, order)
     write_manifest(folder, source.name, recipe.seed, codes, order)
     finished(folder)
 

@@ -58,7 +58,7 @@ def test_altered_code_is_found_by_its_hash(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 99}, "format 99; this version reads format 2"),
+        ({"format": 99}, "format 99; this version reads format 3"),
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"extra": 1}, "extra: Extra inputs are not permitted"),
         ({"codes": {}}, "names code .* of which one is not listed"),
@@ -109,7 +109,7 @@ def test_config_is_hashed_with_the_rest(copy: Path) -> None:
 def test_words_of_another_type_are_refused(copy: Path, dtype: torch.dtype) -> None:
     name, file = "model.layers.0.self_attn.q_proj", "block-000.safetensors"
     tensors = load_file(copy / file)
-    tensors[f"{name}.words"] = tensors[f"{name}.words"].to(torch.int64).to(dtype)
+    tensors[f"{name}.weight"] = tensors[f"{name}.weight"].to(torch.int64).to(dtype)
     save_file(tensors, copy / file)
     files = json.loads((copy / "liftquant.json").read_text())["files"]
     edit(copy, files={**files, file: file_entry(copy / file).model_dump()})
@@ -121,7 +121,7 @@ def test_tensors_of_another_shape_are_refused(copy: Path) -> None:
     path = copy / "block-000.safetensors"
     tensors = load_file(path)
     name = "model.layers.0.self_attn.q_proj"
-    tensors[f"{name}.words"] = tensors[f"{name}.words"][:, :-1].contiguous()
+    tensors[f"{name}.weight"] = tensors[f"{name}.weight"][:, :-1].contiguous()
     save_file(tensors, path)
     files = json.loads((copy / "liftquant.json").read_text())["files"]
     files[path.name] = file_entry(path).model_dump()

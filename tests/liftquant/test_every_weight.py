@@ -283,7 +283,7 @@ def alter(folder: Path, name: str, what: str) -> None:
 
         path = folder / entry["file"]
         tensors = load_file(path)
-        tensors[f"{name}.words"].view(torch.int32)[0, 0] ^= 1
+        tensors[f"{name}.weight"].view(torch.int32)[0, 0] ^= 1
         save_file(tensors, path)
         manifest["files"][entry["file"]] = file_entry(path).model_dump()
     else:

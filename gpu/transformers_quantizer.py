@@ -1,0 +1,132 @@
+"""How transformers loads a checkpoint: the steps it asks a method for."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers.quantizers.base import HfQuantizer
+
+from algo.errors import LiftError
+from algo.layer import replace_layers
+from gpu.transformers_config import LiftquantConfig
+from gpu.transformers_guard import drop_guard, drop_guarded_saving, guard_saving
+from gpu.transformers_layers import Kind, StoredLinear, module_names, plain, serve, stored_kinds
+
+_DTYPES = {"U32": torch.uint32, "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+
+
+class LiftquantQuantizer(HfQuantizer):
+    """Loads checkpoints and saves them; does not quantise, and does not train.
+
+    Raises:
+        LiftError: the model to load is not quantised, or its config.json is damaged.
+    """
+
+    def __init__(self, quantization_config: LiftquantConfig, **keywords: Any) -> None:
+        super().__init__(quantization_config, **keywords)
+        self._serving = quantization_config.serving()
+        self._names: dict[str, str] = {}
+
+    def update_attn_implementation(self, config: Any) -> Any:
+        """The last step before files are looked for, when the guard has to be gone."""
+        drop_guard(config)
+        if getattr(config, "distributed_config", None) is not None:
+            raise LiftError(
+                "transformers cannot split a liftquant checkpoint over processes; vLLM can "
+                "(--tensor-parallel-size)"
+            )
+        return config
+
+    def _process_model_before_weight_loading(
+        self, model: Any, checkpoint_files: Sequence[str] | None = None, **_: Any
+    ) -> Any:
+        """Make places for the stored tensors where the model has linear layers."""
+        self._names = module_names(model, self._serving, model.base_model_prefix)
+        kinds = stored_kinds(self._serving)
+        for layer, name in self._names.items():
+            bias = model.get_submodule(name).bias
+            if bias is not None:
+                kinds[layer]["bias"] = (tuple(bias.shape), bias.dtype)
+        if checkpoint_files is not None:
+            kinds = _found(kinds, [Path(file) for file in checkpoint_files])
+        replace_layers(model, {self._names[n]: StoredLinear(kind) for n, kind in kinds.items()})
+        return model
+
+    def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
+        """Make layers out of what was loaded."""
+        _check_complete(model)
+        serve(model, self._names, self._serving)
+        guard_saving(model)
+        return model
+
+    def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
+        """The model in floating point throughout, of `dtype` throughout."""
+        dtype = model.dtype if dtype is None else dtype
+        plain(model, self._names, self._serving, dtype)
+        drop_guarded_saving(model)
+        return model.to(dtype)
+
+    def is_serializable(self) -> bool:
+        """Layers put into a state dict what the checkpoint stores of them."""
+        return True
+
+    @property
+    def is_trainable(self) -> bool:
+        return False
+
+
+def _found(
+    kinds: Mapping[str, Mapping[str, Kind]], files: Sequence[Path]
+) -> dict[str, dict[str, Kind]]:
+    """`kinds`, the biases' dtypes being those that are stored.
+
+    Raises:
+        LiftError: a tensor is in none of the files, or of another shape or dtype; transformers
+            would go on with random numbers in its place, or with rounded ones.
+    """
+    stored: dict[str, tuple[Path, Kind]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                for key in tensors.keys():  # noqa: SIM118
+                    piece = tensors.get_slice(key)
+                    dtype = _DTYPES.get(piece.get_dtype())
+                    stored[key] = (file, (tuple(piece.get_shape()), dtype))
+        except (SafetensorError, OSError) as error:
+            raise LiftError(f"{file}: {error}; copy the checkpoint again") from None
+    found: dict[str, dict[str, Kind]] = {}
+    for layer, tensors in kinds.items():
+        found[layer] = {}
+        for leaf, (shape, dtype) in tensors.items():
+            key = f"{layer}.{leaf}"
+            if key not in stored:
+                raise LiftError(f"tensor {key} is in none of the files; copy the checkpoint again")
+            file, kind = stored[key]
+            fits = kind[1] == dtype or (leaf == "bias" and kind[1] is not None)
+            if kind[0] != shape or not fits:
+                raise LiftError(
+                    f"{file}: tensor {key} is {kind[1]} of shape {kind[0]}; config.json asks for "
+                    f"{dtype} of shape {shape}: one of them is of another checkpoint"
+                )
+            found[layer][leaf] = kind
+    return found
+
+
+def _check_complete(model: Any) -> None:
+    """Every parameter of the base model and of the output layer must have been loaded.
+
+    Other heads may be new, as a classifier's is, which transformers then says.
+
+    Raises:
+        LiftError: one was not, which transformers has filled with random numbers.
+    """
+    if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
+        return  # spread over devices, tensors have lost the mark that they were loaded
+    output = model.get_output_embeddings()
+    needed = {id(p) for p in model.base_model.parameters()}
+    needed |= {id(p) for p in output.parameters()} if output is not None else set()
+    for name, parameter in model.named_parameters():
+        if id(parameter) in needed and not getattr(parameter, "_is_hf_initialized", False):
+            raise LiftError(f"tensor {name} is in none of the files; copy the checkpoint again")
