@@ -23,8 +23,12 @@ def bench_generate(
         str, typer.Option(help="float32 or bfloat16, of what is not quantised.")
     ] = "bfloat16",
     integers: Annotated[
-        str, typer.Option(help="Digits of activations in quantised layers: a8 or a15.")
-    ] = "a8",
+        str | None,
+        typer.Option(
+            help="Digits of activations in quantised layers: a8 or a15; by default what each "
+            "checkpoint says."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the processor; all cores by default.")
     ] = None,
@@ -71,7 +75,7 @@ def bench_generate(
         where = result.environment
         out.print(
             f"{where['processor']}, {where['threads']} threads of {where['cores']} cores, torch "
-            f"{where['versions']['torch']}, {dtype}, {integers} in quantised layers"
+            f"{where['versions']['torch']}, {dtype}"
         )
         out.print(bench_table(result))
         out.print(beginnings(result))

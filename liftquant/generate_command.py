@@ -45,8 +45,12 @@ def generate(
         ),
     ] = None,
     integers: Annotated[
-        str, typer.Option(help="Digits of activations in quantised layers: a8, or a15 (finer).")
-    ] = "a8",
+        str | None,
+        typer.Option(
+            help="Digits of activations in quantised layers: a8, or a15 (finer); by default what "
+            "the checkpoint says, which is a8."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of the processor; all cores by default.")
     ] = None,
@@ -78,6 +82,7 @@ def generate(
         check_named,
         default_dtype,
         open_served,
+        served_integers,
         set_threads,
     )
 
@@ -97,7 +102,7 @@ def generate(
     result = generated(served, tokenizer, tokens, sampling, _ignore if json else _show)
     if json:
         settings = {
-            "model": model, "prompt": text, "dtype": kind, "integers": integers,
+            "model": model, "prompt": text, "dtype": kind, "integers": served_integers(served),
             "temperature": temperature, "top_p": top_p, "top_k": top_k,
         }  # fmt: skip
         print_json({**settings, **_fields(result)})

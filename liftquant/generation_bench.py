@@ -27,7 +27,8 @@ class Settings:
         new_tokens: made in every round, two at least.
         rounds: of every model.
         dtype: of what is not quantised: float32 or bfloat16.
-        integers: digits of activations in quantised layers: a8 or a15.
+        integers: digits of activations in quantised layers, a8 or a15; None for what each
+            checkpoint says.
         threads: None for all cores.
     """
 
@@ -35,7 +36,7 @@ class Settings:
     new_tokens: int
     rounds: int
     dtype: str
-    integers: str
+    integers: str | None
     threads: int | None
 
 
@@ -59,6 +60,7 @@ class Measured:
 
     Attributes:
         model: as the user named it.
+        integers: a8 or a15; None where nothing is quantised.
         note: what was done to it before, if anything.
         weights_bytes: of parameters and buffers.
         before_loading_bytes: resident before the model was loaded: Python, torch, transformers.
@@ -70,6 +72,7 @@ class Measured:
     """
 
     model: str
+    integers: str | None = None
     note: str = ""
     weights_bytes: int = 0
     before_loading_bytes: int = 0
@@ -163,6 +166,7 @@ def measure(
                     f"{vocabulary:,}; measure models of one family together"
                 )
             row.load_seconds, row.weights_bytes = told["load_seconds"], told["weights_bytes"]
+            row.integers = told["integers"]
             row.before_loading_bytes = told["before_loading_bytes"]
             warm = child.ask("warm_up", tokens=prompt, new=settings.new_tokens)
             row.warm_up_seconds = warm["warm_up_seconds"]

@@ -22,7 +22,7 @@ def bench_table(result: Result) -> Table:
     first = result.models[0]
     for name, row in zip(result.labels(), result.models, strict=True):
         table.add_row(
-            name,
+            name if row.integers is None else f"{name}, {row.integers}",
             _spread(row.decode, 1),
             f"{row.decode.median / first.decode.median:.2f}",
             _spread(row.prefill, 3),

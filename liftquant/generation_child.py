@@ -38,7 +38,7 @@ class Served:
         return {}
 
     def load(
-        self, model: str, dtype: str, integers: str, threads: int | None, name: str
+        self, model: str, dtype: str, integers: str | None, threads: int | None, name: str
     ) -> dict[str, Any]:
         """Load the model, which the user calls `name`."""
         import torch
@@ -52,6 +52,7 @@ class Served:
             check_dtype,
             check_integers,
             open_served,
+            served_integers,
             set_threads,
             weight_bytes,
         )
@@ -67,6 +68,7 @@ class Served:
         return {
             "load_seconds": time.perf_counter() - began,
             "before_loading_bytes": before,
+            "integers": served_integers(self._model),
             "weights_bytes": weight_bytes(self._model),
             "vocabulary": self._model.config.vocab_size,
             "threads": torch.get_num_threads(),

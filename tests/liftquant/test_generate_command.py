@@ -12,10 +12,13 @@ import torch
 
 from algo.model import load_any
 from liftquant.cli import run
+from liftquant.served_model import open_served
+from tests.conftest import write_tiny_llama
+from tests.liftquant.conftest import add_tokenizer
 from tests.liftquant.scripted import chain, write_scripted
 from tests.liftquant.test_cli import answer
 
-PROMPT = "the quick brown fox"
+PROMPT = "lazy dog"  # behind which all of the models below differ
 
 
 @pytest.fixture(scope="module")
@@ -24,11 +27,18 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(reading_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its weights are larger than usual, so that it does not repeat one token."""
+    folder = write_tiny_llama(tmp_path_factory.mktemp("original"), initializer_range=0.3)
+    add_tokenizer(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate") / "out"
-    assert (
-        run(["quantize", str(reading_llama), str(folder), "--bits", "2.4", "--calib", "none"]) == 0
-    )
+    options = ("--bits", "2.4", "--calib", "none")
+    assert run(["quantize", str(original), str(folder), *options]) == 0
     return folder
 
 
@@ -86,7 +96,7 @@ def test_json_has_text_and_measurements(capsys: pytest.CaptureFixture[str], scri
     assert all(value > 0 for value in times.values())
     assert found.pop("peak_rss_bytes") > 50 * 2**20
     assert found == {
-        "model": str(scripted), "prompt": "x", "dtype": "float32", "integers": "a8",
+        "model": str(scripted), "prompt": "x", "dtype": "float32", "integers": None,
         "temperature": 0.0, "top_p": 1.0, "top_k": 0, "text": "yz", "stopped": "end",
         "seed": None, "prompt_tokens": 1, "tokens": 3,
     }  # fmt: skip
@@ -116,14 +126,34 @@ def _reference(folder: Path, digits: Any) -> str:
 
 
 def test_a_checkpoint_says_what_the_reference_says(
-    capsys: pytest.CaptureFixture[str], checkpoint: Path, reading_llama: Path
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, original: Path
 ) -> None:
     options = ("-p", PROMPT, "--max-new-tokens", 12, "--dtype", "float32")
-    texts = [_reference(checkpoint, 1), _reference(checkpoint, 2), _reference(reading_llama, None)]
+    texts = [_reference(checkpoint, 1), _reference(checkpoint, 2), _reference(original, None)]
     assert len(set(texts)) == 3, "the test needs models that differ"
-    assert _json(capsys, checkpoint, *options)["text"] == texts[0]
-    assert _json(capsys, checkpoint, *options, "--integers", "a15")["text"] == texts[1]
-    assert _json(capsys, reading_llama, *options)["text"] == texts[2]
+    shown = [
+        _json(capsys, checkpoint, *options),
+        _json(capsys, checkpoint, *options, "--integers", "a15"),
+        _json(capsys, original, *options, "--integers", "a15"),
+    ]
+    assert [one["text"] for one in shown] == texts
+    assert [one["integers"] for one in shown] == ["a8", "a15", None]
+
+
+def test_a_saved_copy_says_the_same(
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    model, tokenizer = open_served(str(checkpoint), torch.float32, 2)
+    model.save_pretrained(tmp_path / "copy")
+    tokenizer.save_pretrained(tmp_path / "copy")
+    assert not (tmp_path / "copy" / "liftquant.json").exists()
+    options = ("-p", PROMPT, "--max-new-tokens", 12, "--dtype", "float32")
+    copied = _json(capsys, tmp_path / "copy", *options)
+    assert copied["integers"] == "a15"  # as it was saved
+    assert copied["text"] == _reference(checkpoint, 2)
+    assert _json(capsys, tmp_path / "copy", *options, "--integers", "a8")["text"] == _reference(
+        checkpoint, 1
+    )
 
 
 def test_ctrl_c_keeps_what_was_said(
