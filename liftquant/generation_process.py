@@ -37,10 +37,13 @@ class GenerationProcess:
         Raises:
             LiftError: the child says so, or broke.
         """
+        requests, answers = self._child.stdin, self._child.stdout
+        assert requests is not None
+        assert answers is not None
         try:
-            self._child.stdin.write(json.dumps({"do": do, **fields}) + "\n")
-            self._child.stdin.flush()
-            line = self._child.stdout.readline()
+            requests.write(json.dumps({"do": do, **fields}) + "\n")
+            requests.flush()
+            line = answers.readline()
         except BrokenPipeError:
             line = ""
         if not line:

@@ -132,12 +132,13 @@ def _from_pretrained(model: str, dtype: "torch.dtype", options: dict[str, Any]) 
         # digits are given on purpose
         warnings.filterwarnings("ignore", "You passed `quantization_config`")
         try:
-            loaded, told = AutoModelForCausalLM.from_pretrained(
+            found: Any = AutoModelForCausalLM.from_pretrained(
                 model, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True, **options,
             )  # fmt: skip
         except Exception as error:  # whatever the loader raises, the files are what is at fault
             raise LiftError(f"{model} cannot be loaded: {_first_line(error)}") from error
+    loaded, told = found
     if told["missing_keys"]:
         raise LiftError(
             f"{model}: the files hold no tensor {min(told['missing_keys'])}, which the model needs"

@@ -12,6 +12,7 @@ import torch
 
 from algo.model import load_any
 from liftquant.cli import run
+from liftquant.generating import end_tokens
 from liftquant.served_model import open_served
 from tests.conftest import write_tiny_llama
 from tests.liftquant.conftest import add_tokenizer
@@ -119,7 +120,7 @@ def _reference(folder: Path, digits: Any) -> str:
     for _ in range(12):
         likeliest = model(tokens).logits[:, -1:].argmax(-1)
         tokens = torch.cat([tokens, likeliest], 1)
-        if int(likeliest) == tokenizer.eos_token_id:
+        if int(likeliest) in end_tokens(model, tokenizer):
             break
     made: str = tokenizer.decode(tokens[0, len(PROMPT) :], skip_special_tokens=True)
     return made
