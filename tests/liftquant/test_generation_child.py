@@ -51,14 +51,14 @@ def test_a_round_makes_so_many_tokens_whatever_ends_a_text(
 
 def test_what_does_not_fit_the_context_is_refused(served: Served) -> None:
     served.warm_up([7] * 60, 4)
-    with pytest.raises(LiftError, match="60 tokens and 5 new ones are more than .* context of 64"):
+    with pytest.raises(LiftError, match=r"60 tokens and 5 new ones are more than .* context of 64"):
         served.warm_up([7] * 60, 5)
     with pytest.raises(LiftError, match="prompt has 64 tokens, and the model's context is 64"):
         served.warm_up([7] * 64, 2)
 
 
 def test_messages_name_the_model_as_the_user_does(tmp_path: Path) -> None:
-    with pytest.raises(LiftError, match="^the/model holds no config.json"):
+    with pytest.raises(LiftError, match=r"^the/model holds no config\.json"):
         Served().load(str(tmp_path), "float32", None, 1, "the/model")
 
 
