@@ -1,0 +1,96 @@
+"""The integer layer on a CPU: one call for all layers that read one input."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from algo.activations import Digits
+from algo.code import LiftCode
+from algo.errors import LiftError
+from algo.matrix import Axis, PackedMatrix
+from gpu.cpu.bits import laid_out
+from gpu.cpu.decoded_product import decoded_outputs
+from gpu.cpu.prepare import Activations, readable
+from gpu.cpu.product import counted_outputs
+
+if TYPE_CHECKING:  # which would import triton
+    from gpu.whiten import WhiteningTensors
+
+MOST_COUNTED = 16  # tokens up to which counting bits is faster than decoding
+MOST_COUNTED_PARITIES = 4
+ABSENT = -0.0  # a bias that changes nothing, not even the sign of a zero
+
+
+class CpuLayer(NamedTuple):
+    """Weights of one layer.
+
+    Attributes:
+        bits: int64, `gpu.cpu.bits.laid_out`.
+        scales: float32 ``(rows,)``, row scales times ``2**-exponent``.
+        bias: float32 ``(rows,)``; -0 where there is none.
+        code, axis, shape: as in `PackedMatrix`.
+    """
+
+    bits: torch.Tensor
+    scales: torch.Tensor
+    bias: torch.Tensor
+    code: LiftCode
+    axis: Axis
+    shape: tuple[int, int]
+
+
+def cpu_layer(matrix: PackedMatrix, bias: torch.Tensor | None = None) -> CpuLayer:
+    """Repack a matrix for the CPU's kernels.
+
+    Args:
+        matrix: a layer's weights, of any code.
+        bias: ``(rows,)``; none by default.
+
+    Raises:
+        LiftError: the bias does not fit, or a padding bit of the words is set.
+    """
+    rows = matrix.shape[0]
+    if bias is not None and bias.shape != (rows,):
+        raise LiftError(f"a bias of shape {tuple(bias.shape)} does not fit {rows} rows")
+    return CpuLayer(
+        laid_out(matrix),
+        matrix.scales.float() * 2.0**-matrix.code.exponent,
+        torch.full((rows,), ABSENT) if bias is None else bias.detach().float().clone(),
+        matrix.code,
+        matrix.axis,
+        matrix.shape,
+    )
+
+
+def cpu_linear(
+    x: torch.Tensor, whitening: "WhiteningTensors", layers: Sequence[CpuLayer], digits: Digits
+) -> torch.Tensor:
+    """``(tokens, inputs)`` to ``(tokens, all rows)``: bit for bit `ReferenceLinear` with digits.
+
+    Args:
+        x: float32, float16 or bfloat16, not whitened; rows at any distance. A token that holds NaN
+            or infinity gives NaN.
+        whitening: `gpu.whiten.whitening_tensors`.
+        layers: of one input, in the order of their outputs.
+        digits: 1 (a8) or 2 (a15).
+
+    Returns:
+        ``(tokens, all rows)`` in the dtype of `x`.
+    """
+    given = Activations(readable(x), *whitening)
+    if _by_decoding(len(x), layers):
+        out = decoded_outputs(given, layers, digits)
+    elif layers[0].axis == "out":
+        out = counted_outputs(given, layers, digits)
+    else:  # each layer lifts its activations
+        out = torch.cat([counted_outputs(given, [layer], digits) for layer in layers], dim=1)
+    return out if x.dtype == torch.float32 else out.to(x.dtype)
+
+
+def _by_decoding(tokens: int, layers: Sequence[CpuLayer]) -> bool:
+    """Whether to decode: for many tokens, and where parities lie across words."""
+    parities = any(layer.code.parities for layer in layers)
+    if parities and layers[0].axis == "in":
+        return tokens > 0
+    return tokens > (MOST_COUNTED_PARITIES if parities else MOST_COUNTED)
