@@ -18,7 +18,7 @@ import torch
 from algo.code import LiftCode
 from algo.decode import Accs, decode_words
 from algo.errors import LiftError
-from algo.packing import Words, pack_bits, stream_groups, stream_words
+from algo.packing import Words, pack_bits, stream_groups, stream_words, unpack_bits
 from algo.search import encode
 
 Axis = Literal["in", "out"]
@@ -124,6 +124,50 @@ class PackedMatrix:
         """float32 ``(rows, columns)``: whitened real weights, exact (no rounding)."""
         accs = torch.from_numpy(np.ascontiguousarray(self.accumulators()))
         return accs.float() * (self.scales.float() * 2.0**-self.code.exponent)[:, None]
+
+
+def row_slice(matrix: PackedMatrix, start: int, stop: int) -> tuple[PackedMatrix, int]:
+    """Some rows as a matrix that decodes to the same integers, for layers shared by processes.
+
+    Rows `start` to `stop` are rows ``offset`` to ``offset + stop - start`` of the result. On axis
+    ``in`` these are all it has. On axis ``out``, where a stream holds all rows, it has the groups
+    of these rows and those into which their windows reach, so that it wraps round in the windows
+    of other rows alone; where that would be all groups it has all rows. Rows that were not asked
+    for have the scale 0, and what they decode to means nothing.
+
+    Args:
+        matrix: any matrix.
+        start, stop: at least one row.
+
+    Returns:
+        The smaller matrix and ``offset``.
+
+    Raises:
+        LiftError: the rows are none, or not all in the matrix.
+    """
+    rows, code = matrix.shape[0], matrix.code
+    if not 0 <= start < stop <= rows:
+        raise LiftError(f"rows {start} to {stop} are no part of a matrix of {rows} rows")
+    if matrix.axis == "in":
+        kept = (stop - start, matrix.shape[1])
+        words, scales = matrix.words[start:stop], matrix.scales[start:stop]
+        return PackedMatrix(code, "in", kept, words.copy(), scales.clone()), 0
+    first = start // code.group
+    groups = -(-stop // code.group) - first + -(-code.overlap // code.lifted)
+    if groups >= matrix.groups:
+        first, groups, words, kept = 0, matrix.groups, matrix.words, matrix.shape
+    else:
+        # the last windows may go on in the first groups of the stream
+        taken = (first + np.arange(groups)) % matrix.groups
+        bits = unpack_bits(matrix.words, matrix.groups * code.lifted)
+        grouped = bits.reshape(matrix.streams, matrix.groups, code.lifted)[:, taken]
+        words = pack_bits(grouped.reshape(matrix.streams, groups * code.lifted))
+        # no more than say how many groups there are: every row costs a kernel time
+        kept = (max(stop - first * code.group, (groups - 1) * code.group + 1), matrix.shape[1])
+    offset = start - first * code.group
+    scales = torch.zeros(kept[0], dtype=torch.bfloat16)
+    scales[offset : offset + stop - start] = matrix.scales[start:stop]
+    return PackedMatrix(code, "out", kept, words, scales), offset
 
 
 def quantise_matrix(

@@ -1,7 +1,6 @@
 """Quantised linear layers that read one input, as one module that keeps its weights packed."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,18 +10,24 @@ from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
-from gpu.products import OneBitProduct
-from gpu.stack import Segment, Stack, check_layers
-from gpu.tables import CodeTables
-from gpu.tuning_table import ONE_BIT, Choice, TuningTable
-from gpu.weights import PackedWeights
+from gpu.linear_layout import (
+    check_integers,
+    form_of,
+    laid_out,
+    stored_biases,
+    stored_matrices,
+    stored_whitening,
+)
+from gpu.linear_op import check_device, linear
+from gpu.linear_product import PartsInPlace, product_of
+from gpu.linear_spec import Form, LinearSpec, linear_spec
+from gpu.linear_state import SIDES, Stored, blank, from_state, state_of, state_shapes
+from gpu.stack import check_layers
+from gpu.tensor_tree import taken_apart
+from gpu.tuning_table import Choice, TuningTable
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.dispatch import Plan
     from gpu.interpret import Run
-
-
-MOST_TOKENS = 4096  # of a launch
 
 
 class LiftLinear(nn.Module):
@@ -31,27 +36,37 @@ class LiftLinear(nn.Module):
     Integers throughout: activations are whitened in one fixed order of operations, quantised per
     token to int8 digits, multiplied exactly and scaled with one rounding to float32; the bias is
     added in float32. The result is that of `algo.layer.ReferenceLinear` with digits, bit for bit,
-    on every device and by every path, whatever the batch. On CUDA and HIP devices the kernels run
-    (compiled offline and run under the interpreter; not run on a GPU), on the CPU plain torch.
+    on every device and by every path, whatever the batch. On the CPU the kernels of `gpu.cpu` run,
+    on CUDA and HIP devices the Triton kernels (compiled offline and run under the interpreter; not
+    run on a GPU).
 
     It differs from that layer in two things: float64 is refused, and a token that holds NaN or
-    infinity gives NaN instead of an error. No gradient is taken. torch.compile calls it as it is.
+    infinity gives NaN instead of an error. No gradient is taken.
 
-    Weights are held once: as the one-bit matrix where all codes are linear, as streams where one
-    has parities. Paths that decode the former lay out a layer's streams for the moment. They are
-    buffers that move with the module and keep their types under ``.half()`` and ``.to(dtype)``,
-    and no part of its ``state_dict``: the checkpoint holds them.
+    torch.compile and torch.export see one operator, ``liftquant::linear``. A program that was
+    exported runs on devices of the type it was exported on, after ``import gpu.linear_op``.
+
+    Weights are held once, as the kernels of their device read them, in buffers of integers that
+    ``.half()`` and ``.to(dtype)`` leave alone; ``.to(device)`` lays them out anew where the device
+    wants them otherwise. The ``state_dict`` has them as they are stored, see `gpu.linear_state`,
+    which is made anew at every call.
 
     Args:
         matrices: packed weights of layers with one input, in the order of their outputs.
         whitening: the basis all of them are in.
         digits: 1 (a8) or 2 (a15) int8 digits per activation.
-        biases: ``(rows,)`` or None for each layer.
+        biases: ``(outputs,)`` or None for each layer.
         table: tuning table; by default the user's for the GPU, or the estimates that ship.
+        rows: which rows of each matrix are its outputs; by default all. For matrices that
+            `algo.matrix.row_slice` made.
+
+    Attributes:
+        in_features: inputs.
+        out_features: outputs of each matrix.
 
     Raises:
-        LiftError: the layers cannot be one stack, integers could overflow, or the whitening is of
-            another size.
+        LiftError: the layers cannot be run side by side, integers could overflow, or biases, rows
+            or the whitening do not fit.
     """
 
     def __init__(
@@ -61,203 +76,206 @@ class LiftLinear(nn.Module):
         digits: DigitCount = 1,
         biases: Sequence[torch.Tensor | None] | None = None,
         table: TuningTable | None = None,
+        rows: Sequence[slice | range] | None = None,
     ) -> None:
         super().__init__()
-        if digits not in (1, 2):
-            raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
-        check_layers(matrices, biases)
-        self.digits: DigitCount = digits
-        self.out_features = tuple(m.shape[0] for m in matrices)
-        self.in_features = matrices[0].shape[1]
-        if whitening.size != self.in_features:
+        check_layers(matrices, None)
+        given: list[torch.Tensor | None] = [None] * len(matrices)
+        given = given if biases is None else list(biases)
+        if len(given) != len(matrices):
             raise LiftError(
-                f"a whitening of {whitening.size} inputs for layers of {self.in_features}; give "
-                "the one the layers were quantised in"
+                f"{len(given)} biases for {len(matrices)} layers; give one, or None, each"
             )
-        self._table = table
-        self._rates = [m.code.rate for m in matrices]
-        self._hold(matrices, whitening, biases)
-        self._one_bit = OneBitProduct()
-        self._segments: list[Segment] | None = None
-        self._plans: dict[torch.device, Plan] = {}
+        form = form_of("cpu")
+        assert form is not None
+        spec = linear_spec(matrices, whitening, digits, rows, form)
+        check_integers(spec)
+        self.in_features = spec.inputs
+        self.out_features = spec.outputs
+        self._biased = [bias is not None for bias in given]
+        self._held: tuple[str, ...] = ()
+        self._hold(spec, Stored(list(matrices), whitening, given))
+        self._plan = None if table is None else self._product.planned(table)
 
-    def _hold(
-        self,
-        matrices: Sequence[PackedMatrix],
-        whitening: Whitening,
-        biases: Sequence[torch.Tensor | None] | None,
-    ) -> None:
-        from gpu.lift import lift_tables
-        from gpu.stack import stack_layers
-        from gpu.tables import code_tables
-        from gpu.weights import packed_weights
-        from gpu.whiten import whitening_tensors
+    def _hold(self, spec: LinearSpec, stored: Stored) -> None:
+        """Lay a layer out by `spec`, on the CPU, in the place of what is held."""
+        with torch.device("cpu"):
+            _, held = taken_apart(laid_out(spec, *stored))
+            turns = stored.whitening.turns
+            for name in [*self._buffers]:
+                delattr(self, name)
+            for name, tensor in held.items():
+                self.register_buffer(name, tensor, persistent=False)
+            for side, turn in zip(SIDES, turns or (), strict=False):
+                self.register_buffer(f"turn_{side}", turn.view(torch.int16), persistent=False)
+        self._held = tuple(held)
+        self._turned = turns is not None
+        self._spec = spec.as_json()
+        self._product = product_of(self._spec)
+        self._in_place = PartsInPlace(self._product)
 
-        self._parts: dict[str, Any] = {"whitening": whitening_tensors(whitening)}
-        linear = not any(m.code.parities for m in matrices)
-        if linear:
-            self._parts["stack"] = stack_layers(matrices, self.digits, biases)
-            if matrices[0].axis == "in":
-                self._parts["lift"] = lift_tables(matrices[0].code, self.in_features)
-        given = [None] * len(matrices) if biases is None else list(biases)
-        for i, (matrix, bias) in enumerate(zip(matrices, given, strict=True)):
-            if linear:
-                self._parts[f"code{i}"] = code_tables(matrix.code)
-            else:
-                self._parts[f"layer{i}"] = packed_weights(matrix, bias)
-        self.axis = matrices[0].axis
-        for name, part in self._parts.items():
-            self._parts[name] = _registered(self, name, part)
+    @property
+    def form(self) -> Form:
+        """For what the weights are laid out: the CPU's kernels, or those of a GPU."""
+        return self._product.spec.form
 
-    # traced into, kernels would lose the option that keeps their floating point as it is written
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @property
+    def digits(self) -> DigitCount:
+        """int8 digits per activation."""
+        return self._product.spec.digits
+
+    @property
+    def rate(self) -> float:
+        """Bits per weight, D/d, over all layers."""
+        return self._product.spec.rate
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        weights: torch.Tensor = self._buffers[self._held[0]]  # type: ignore[assignment]
+        return weights.device
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(..., inputs)`` to ``(..., all outputs)`` in the dtype of `x`.
 
         Args:
-            x: float32, float16 or bfloat16 on the module's device. On the CPU an activation that is
-                NaN or infinite makes its token's outputs NaN, as it does in the kernels.
+            x: float32, float16 or bfloat16 on the module's device.
 
         Raises:
             LiftError: the shape, dtype or device does not fit.
         """
-        if x.device.type not in ("cpu", "cuda"):  # HIP devices call themselves cuda, too
-            raise LiftError(f"there is no kernel for {x.device}; use a CPU, CUDA or HIP device")
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
+        if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, nn.Parameter):
+            return linear(x, [getattr(self, name) for name in self._held], self._spec)
+        # an operator in Python costs tens of microseconds
+        check_device(x.device)
+        self._product.check(x)
+        if x.device != self.device:
             raise LiftError(
-                f"activations have shape {tuple(x.shape)}; the last dimension must be the "
-                f"{self.in_features} inputs"
+                f"activations are on {x.device} and weights on {self.device}; move them to one "
+                "device"
             )
-        flat = x.detach().reshape(-1, self.in_features)
-        out = x.new_empty((len(flat), sum(self.out_features)), requires_grad=False)
-        # temporaries grow with the tokens of a call, results do not depend on how they are split
-        for part in range(0, max(1, len(flat)), MOST_TOKENS):
-            tokens = slice(part, part + MOST_TOKENS)
-            if x.device.type == "cpu":
-                out[tokens] = self._plainly(flat[tokens])
-            else:
-                from gpu.interpret import as_is
-
-                out[tokens] = self.by_kernels(as_is, flat[tokens])
-        return out.reshape(*x.shape[:-1], sum(self.out_features))
+        self._lay_out(form_of(x.device.type))
+        buffers = self._buffers
+        held = [buffers[name] for name in self._held]
+        # a GPU's are not kept, since hooks may move them away between calls
+        parts = (self._in_place if x.is_cpu else self._product.parts)(held)  # type: ignore[arg-type]
+        return self._product(x.detach() if x.requires_grad else x, parts, self._plan)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
-        """``(tokens, inputs)`` to ``(tokens, all outputs)`` by kernels, whatever the device.
+        """``(tokens, inputs)`` to ``(tokens, all outputs)`` by a GPU's kernels, on any device.
+
+        The weights are laid out for these kernels first, where they are not.
 
         Args:
             run: `gpu.interpret.as_is` on a GPU, or an interpreter's.
             x: activations, not whitened.
             choice: path, tile and split; by default what the tuning table says.
         """
-        with torch.cuda.device(x.device) if x.is_cuda else nullcontext():
-            return self._launched(run, x, choice)
+        self._lay_out("kernels")
+        return self._product.by_kernels(run, x, self._parts(), choice, self._plan)
 
-    def _launched(self, run: "Run", x: torch.Tensor, choice: Choice | None) -> torch.Tensor:
-        from gpu.prepare import large_blocks, prepare
-        from gpu.products import chosen_tile, decoded_product
-        from gpu.tiles import NARROW
+    def matrices(self) -> list[PackedMatrix]:
+        """The matrices that the layer was made of, bit for bit, on the CPU."""
+        return self.stored().matrices
 
-        stack: Stack | None = self._part("stack")
-        per_token = self.digits if stack is None else stack.bounds.per_token
-        columns = max(1, len(x) * per_token)
-        if choice is None:
-            choice = self._plan(x.device).choose(columns)
-        whitening, lift = self._part("whitening"), self._part("lift")
-        blocks = large_blocks(len(x), self.in_features) if len(x) and x.is_cpu else None
-        if stack is not None and choice.path in ONE_BIT:
-            tile = chosen_tile(choice, x.device, columns)
-            ready = prepare(run, x, whitening, self.digits, lift, tile, blocks)
-            return self._one_bit(run, stack, ready, choice, tile, x.dtype)
-        ready = prepare(run, x, whitening, self.digits, None, NARROW, blocks)
-        return decoded_product(run, self._layers(run, stack), ready, choice, x.dtype)
+    def stored(self) -> Stored:
+        """All that the layer was made of, bit for bit, on the CPU.
 
-    def _plainly(self, x: torch.Tensor) -> torch.Tensor:
-        from gpu.plain_layer import stack_outputs, weights_outputs
-        from gpu.prepare import prepare_plainly
-        from gpu.tiles import NARROW
+        Raises:
+            LiftError: the weights are on the device meta, which holds none.
+        """
+        if self.device.type == "meta":
+            raise LiftError("the weights are on the device meta, which holds none; load them first")
+        spec, parts = self._product.spec, self._parts()
+        biases = zip(stored_biases(spec, parts), self._biased, strict=True)
+        turns = None
+        if self._turned:
+            left, right = (getattr(self, f"turn_{side}").cpu() for side in SIDES)
+            turns = left.view(torch.bfloat16), right.view(torch.bfloat16)
+        return Stored(
+            stored_matrices(spec, parts),
+            stored_whitening(parts, turns),
+            [bias if biased else None for bias, biased in biases],
+        )
 
-        stack: Stack | None = self._part("stack")
-        whitening = self._part("whitening")
-        ready = prepare_plainly(x, whitening, self.digits, self._part("lift"), NARROW)
-        if stack is not None:
-            return stack_outputs(stack, ready, x.dtype)
-        layers = [self._part(f"layer{i}") for i in range(len(self.out_features))]
-        return torch.cat([weights_outputs(layer, ready, x.dtype) for layer in layers], dim=1)
+    def _parts(self) -> dict[str, Any]:
+        """The tensors in their places, as they are now: buffers move and are replaced."""
+        buffers = self._buffers
+        return self._product.parts([buffers[name] for name in self._held])  # type: ignore[misc]
 
-    def _layers(self, run: "Run", stack: Stack | None) -> Iterator[PackedWeights]:
-        """The layers as streams: those that are held, or each laid out for the moment."""
-        from gpu.streams import segment_weights
+    def _lay_out(self, form: Form | None) -> None:
+        """Lay the weights out in another form, on the device they are on."""
+        if form is None or form == self.form:
+            return
+        device = self.device
+        self._hold(self._product.spec.laid_out_for(form), self.stored())
+        self._move(device)
 
-        for i in range(len(self.out_features)):
-            if stack is None:
-                yield self._part(f"layer{i}")
-                continue
-            if self._segments is None:
-                self._segments = stack.rows()
-            codes: CodeTables = self._part(f"code{i}")
-            yield segment_weights(run, stack, self._segments[i], codes, self.in_features)
+    def _move(self, device: torch.device) -> None:
+        for name, buffer in self._buffers.items():
+            assert buffer is not None
+            self._buffers[name] = buffer.to(device)
 
-    def _plan(self, device: torch.device) -> "Plan":
-        if device not in self._plans:
-            from gpu.dispatch import plan, table_at_hand
-            from gpu.tuning_table import LayerClass
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        device = self.device
+        after = fn(torch.zeros(1, dtype=torch.int32, device=device)).device
+        form = form_of(after.type) or self.form
+        spec = self._product.spec
+        if device.type == "meta" and after.type != "meta":  # to_empty: nothing is there to be moved
+            self._hold(spec.laid_out_for(form), blank(spec, self._biased, self._turned))
+        elif form != self.form:
+            self._hold(spec.laid_out_for(form), self.stored())
 
-            stack: Stack | None = self._part("stack")
-            layer = LayerClass.model_validate(
-                {
-                    "rows": sum(self.out_features),
-                    "inner": self.in_features,
-                    "bits": self.rate,
-                    "axis": self.axis,
-                    "digits": self.digits if stack is None else stack.bounds.per_token,
-                    "parities": stack is None,
-                }
-            )
-            table = table_at_hand(device) if self._table is None else self._table
-            self._plans[device] = plan(layer, table)
-        return self._plans[device]
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            result = fn(tensor)  # which may cast integers, too
+            return result if result.dtype == tensor.dtype else tensor.to(result.device)
 
-    @property
-    def rate(self) -> float:
-        """Bits per weight, D/d, over all layers."""
-        pairs = zip(self._rates, self.out_features, strict=True)
-        return sum(rate * rows for rate, rows in pairs) / sum(self.out_features)
+        self._in_place = PartsInPlace(self._product)
+        return super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
 
-    def _part(self, name: str) -> Any:
-        """A part with its tensors as they are now: buffers move, their types stay."""
-        part = self._parts.get(name)
-        if part is None:
-            return None
-        return _rebuilt(self, name, part)
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        if self.device.type == "meta":
+            shapes = state_shapes(self._product.spec, self._biased, self._turned).items()
+            state = {n: torch.empty(s, dtype=d, device="meta") for n, (s, d) in shapes}
+        else:
+            state = {n: t.to(self.device) for n, t in state_of(self.stored()).items()}
+        destination.update({f"{prefix}{name}": tensor for name, tensor in state.items()})
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        spec = self._product.spec
+        wanted = state_shapes(spec, self._biased, self._turned)
+        own = {k[len(prefix) :]: v for k, v in state_dict.items() if k.startswith(prefix)}
+        found = {name: tensor for name, tensor in own.items() if name in wanted}
+        missing = [name for name in wanted if name not in found]
+        missing_keys.extend(prefix + name for name in missing)
+        if strict:
+            unexpected_keys.extend(prefix + name for name in own if name not in wanted)
+        if not found:
+            return
+        device = self.device
+        try:
+            if missing:  # which keep what they are
+                held = blank(spec, self._biased, self._turned)
+                found = state_of(held if device.type == "meta" else self.stored()) | found
+            self._hold(spec, from_state(spec, self._biased, self._turned, found))
+        except LiftError as error:
+            error_msgs.append(f"{prefix.rstrip('.') or type(self).__name__}: {error}")
+            return
+        if device.type != "meta":
+            self._move(device)
 
     def extra_repr(self) -> str:
         outputs = " + ".join(map(str, self.out_features))
-        return f"{self.in_features}, {outputs}, {self.rate:g} bits, axis={self.axis}"
-
-
-def _registered(module: nn.Module, name: str, part: Any) -> Any:
-    """`part` with its tensors moved to buffers, an empty one of its dtype in the place of each.
-
-    Buffers are integers, which ``.half()`` and its like leave alone.
-    """
-    left: dict[str, Any] = {}
-    for field, value in part._asdict().items():
-        if isinstance(value, torch.Tensor):
-            kept = value.view(torch.int32) if value.is_floating_point() else value
-            module.register_buffer(f"{name}_{field}", kept, persistent=False)
-            left[field] = value.new_empty(0)
-        elif hasattr(value, "_asdict"):
-            left[field] = _registered(module, f"{name}_{field}", value)
-    return part._replace(**left)
-
-
-def _rebuilt(module: nn.Module, name: str, part: Any) -> Any:
-    fields = {}
-    for field, value in part._asdict().items():
-        if isinstance(value, torch.Tensor):
-            kept = getattr(module, f"{name}_{field}")
-            fields[field] = kept.view(value.dtype) if value.is_floating_point() else kept
-        elif hasattr(value, "_asdict"):
-            fields[field] = _rebuilt(module, f"{name}_{field}", value)
-    return part._replace(**fields)
+        return f"{self.in_features}, {outputs}, {self.rate:g} bits, axis={self._product.spec.axis}"

@@ -1,4 +1,4 @@
-"""The operators torch knows: ``liftquant::decode`` and ``liftquant::bitmm``.
+"""The operators torch knows: ``liftquant::decode``, ``liftquant::bitmm``, ``liftquant::linear``.
 
 On CPU tensors decode is plain torch and bitmm counts bits; CUDA and HIP tensors take the Triton
 kernels, which are imported only then (compiled, not run on a GPU). To torch.compile both are
@@ -7,15 +7,14 @@ opaque; it calls them as they are.
 
 import torch
 
-from algo.errors import LiftError
 from algo.matrix import Axis
 from gpu import reference
+from gpu.linear_op import check_device
 from gpu.tables import CodeTables, as_axis, check_bitmm, check_decode
 
 
 def _on_cpu(words: torch.Tensor) -> bool:
-    if words.device.type not in ("cpu", "cuda"):  # HIP devices call themselves cuda, too
-        raise LiftError(f"there is no kernel for {words.device}; use a CPU, CUDA or HIP device")
+    check_device(words.device)
     return words.device.type == "cpu"
 
 

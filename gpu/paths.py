@@ -34,7 +34,7 @@ from gpu.tables import CodeTables, code_tables
 from gpu.tiles import NARROW, Tile, tile_name
 from gpu.tuning_table import ONE_BIT, Choice
 from gpu.weights import PackedWeights, packed_weights
-from gpu.whiten import whitening_tensors
+from gpu.whitening_tensors import whitening_tensors
 from gpu.workload import Preparation
 
 Product = Callable[[], torch.Tensor]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # which would import triton
     from gpu.interpret import Run
     from gpu.lift import LiftTables
     from gpu.whiten import Block as WhitenBlock
-    from gpu.whiten import WhiteningTensors
+    from gpu.whitening_tensors import WhiteningTensors
 
 
 class Blocks(NamedTuple):
@@ -51,7 +51,7 @@ def prepare(
     Args:
         run: what turns a kernel into what is launched.
         x: ``(tokens, n)``, float32, float16 or bfloat16; rows at any distance.
-        whitening: `gpu.whiten.whitening_tensors`, on the same device.
+        whitening: `gpu.whitening_tensors.whitening_tensors`, on the same device.
         digits: 1 (a8) or 2 (a15), of the activations before they are lifted.
         tables: `gpu.lift.lift_tables` of the code for axis ``in``; None for axis ``out``.
         tile: padding goes up to its whole columns and bytes; columns a power of two.

@@ -119,7 +119,7 @@ def stack_layers(
         raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
     check_layers(matrices, biases)
     first = matrices[0]
-    each = [bounds(m.shape, m.code, m.axis, digits) for m in matrices]
+    largest = stack_bounds(first.axis, [(m.shape, m.code) for m in matrices], digits)
     words = np.concatenate([one_bit_words(m) for m in matrices])
     padded = np.zeros((len(words), -(-words.shape[1] // ROW_WORDS) * ROW_WORDS), np.uint32)
     padded[:, : words.shape[1]] = words
@@ -139,8 +139,16 @@ def stack_layers(
         scales=torch.cat(scales),
         bias=torch.cat([_bias(m, b) for m, b in zip(matrices, given, strict=True)]),
         axis=first.axis,
-        bounds=Bounds(*(max(values) for values in zip(*each, strict=True))),
+        bounds=largest,
     )
+
+
+def stack_bounds(
+    axis: Axis, layers: Sequence[tuple[tuple[int, int], LiftCode]], digits: Digits
+) -> Bounds:
+    """The largest integers over layers of these shapes and codes; raises as `bounds` does."""
+    each = [bounds(shape, code, axis, digits) for shape, code in layers]
+    return Bounds(*(max(values) for values in zip(*each, strict=True)))
 
 
 def check_layers(

@@ -16,12 +16,11 @@ import triton
 import triton.language as tl
 
 from algo.errors import LiftError
-from algo.whitening import Whitening
 from gpu.interpret import Run
 from gpu.job import KernelJob
 from gpu.tables import MAX_ELEMENTS
+from gpu.whitening_tensors import WhiteningTensors
 
-PAD = 64  # rows of the right factor come in multiples of it, so that its loads need no masks
 ZEROS = 256  # entries that a program sets to zero at a time
 
 
@@ -39,31 +38,6 @@ FEW = Block(parts=1, rows=2, columns=16, warps=1, unroll=8)  # a sum per thread:
 # 16 sums per thread from 8 loads; fewer loads than threads, which Triton would deal out otherwise
 MANY = Block(parts=4, rows=32, columns=16, warps=4, unroll=4)
 MANY_SUMS = 1 << 18  # from here on the larger blocks fill a GPU, too
-
-
-class WhiteningTensors(NamedTuple):
-    """A transform as the kernel reads it.
-
-    Attributes:
-        left: float32 ``(a, a)``, the left factor transposed.
-        right: float32 ``(b, b')``, the right one, zero columns after its own.
-        pre: float32 ``(a*b,)`` or None.
-    """
-
-    left: torch.Tensor
-    right: torch.Tensor
-    pre: torch.Tensor | None
-
-
-def whitening_tensors(whitening: Whitening, device: torch.device | str = "cpu") -> WhiteningTensors:
-    """The tensors of `whitening` on `device`; make them once and keep them."""
-    padded = torch.nn.functional.pad(whitening.right.float(), (0, -len(whitening.right) % PAD))
-    pre = whitening.pre
-    return WhiteningTensors(
-        whitening.left.float().T.contiguous().to(device),
-        padded.to(device),
-        None if pre is None else pre.float().to(device),
-    )
 
 
 @triton.jit  # type: ignore[untyped-decorator]

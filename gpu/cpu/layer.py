@@ -15,7 +15,7 @@ from gpu.cpu.prepare import Activations, readable
 from gpu.cpu.product import counted_outputs
 
 if TYPE_CHECKING:  # which would import triton
-    from gpu.whiten import WhiteningTensors
+    from gpu.whitening_tensors import WhiteningTensors
 
 MOST_COUNTED = 16  # tokens up to which counting bits is faster than decoding
 MOST_COUNTED_PARITIES = 4

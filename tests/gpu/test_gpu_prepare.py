@@ -22,7 +22,7 @@ from gpu.lift import lift_tables
 from gpu.planes import laid_out, planes_shape
 from gpu.prepare import large_blocks, prepare, prepare_plainly
 from gpu.tiles import NARROW, Tile
-from gpu.whiten import WhiteningTensors, whitening_tensors
+from gpu.whitening_tensors import WhiteningTensors, whitening_tensors
 
 SEED = 31
 TILE = Tile(rows=64, columns=4, inner=4, warps=4, stages=1)  # little padding, for speed
