@@ -77,21 +77,30 @@ class ServedLinear(LiftLinear):
     ) -> None:
         super().__init__([matrix], whitening, digits, [kept.get("bias")])
         self.kept = dict(kept)
-        self._matrix = matrix
 
     def words(self) -> torch.Tensor:
         """The packed words as they are stored, on the CPU."""
-        return torch.from_numpy(self._matrix.words)
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.buffers()).device
+        return torch.from_numpy(self.matrices()[0].words)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         for name, tensor in {"weight": self.words(), **self.kept}.items():
             destination[f"{prefix}{name}"] = tensor
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *others: Any
+    ) -> None:
+        """What is held already is taken; other weights have to come with their config."""
+        held: dict[str, Any] = {}
+        self._save_to_state_dict(held, prefix, keep_vars=False)
+        for key, tensor in held.items():
+            given = state_dict.get(key)
+            if given is None or given.dtype != tensor.dtype or not torch.equal(given.cpu(), tensor):
+                raise LiftError(
+                    f"{key} is another tensor than the model was loaded with; load a checkpoint "
+                    "with from_pretrained"
+                )
 
 
 def stored_kinds(config: ServingConfig) -> dict[str, dict[str, Kind]]:

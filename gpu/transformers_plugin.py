@@ -19,4 +19,4 @@ def register() -> None:
     auto.register_quantization_config(METHOD)(LiftquantConfig)
     auto.register_quantizer(METHOD)(LiftquantQuantizer)
     # there is no function for it: whose attributes override those of the checkpoint
-    auto.LOADING_ATTRIBUTES_CONFIG_TYPES += (LiftquantConfig,)
+    auto.LOADING_ATTRIBUTES_CONFIG_TYPES += (LiftquantConfig,)  # type: ignore[assignment]

@@ -14,7 +14,8 @@ from gpu.transformers_config import LiftquantConfig
 from gpu.transformers_guard import drop_guard, drop_guarded_saving, guard_saving
 from gpu.transformers_layers import Kind, StoredLinear, module_names, plain, serve, stored_kinds
 
-_DTYPES = {"U32": torch.uint32, "BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_BIASES = (torch.bfloat16, torch.float16, torch.float32)
+_DTYPES = dict(zip(("BF16", "F16", "F32", "U32"), (*_BIASES, torch.uint32), strict=True))
 
 
 class LiftquantQuantizer(HfQuantizer):
@@ -62,11 +63,13 @@ class LiftquantQuantizer(HfQuantizer):
         return model
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
-        """The model in floating point throughout, of `dtype` throughout."""
+        """The model in floating point, all parameters of `dtype`."""
         dtype = model.dtype if dtype is None else dtype
         plain(model, self._names, self._serving, dtype)
         drop_guarded_saving(model)
-        return model.to(dtype)
+        for parameter in model.parameters():  # buffers, as rotary tables, keep their precision
+            parameter.data = parameter.data.to(dtype)
+        return model
 
     def is_serializable(self) -> bool:
         """Layers put into a state dict what the checkpoint stores of them."""
@@ -86,31 +89,31 @@ def _found(
         LiftError: a tensor is in none of the files, or of another shape or dtype; transformers
             would go on with random numbers in its place, or with rounded ones.
     """
-    stored: dict[str, tuple[Path, Kind]] = {}
+    stored: dict[str, tuple[Path, tuple[int, ...], str]] = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as tensors:
                 for key in tensors.keys():  # noqa: SIM118
                     piece = tensors.get_slice(key)
-                    dtype = _DTYPES.get(piece.get_dtype())
-                    stored[key] = (file, (tuple(piece.get_shape()), dtype))
+                    stored[key] = (file, tuple(piece.get_shape()), piece.get_dtype())
         except (SafetensorError, OSError) as error:
             raise LiftError(f"{file}: {error}; copy the checkpoint again") from None
     found: dict[str, dict[str, Kind]] = {}
-    for layer, tensors in kinds.items():
+    for layer, wanted in kinds.items():
         found[layer] = {}
-        for leaf, (shape, dtype) in tensors.items():
+        for leaf, (shape, dtype) in wanted.items():
             key = f"{layer}.{leaf}"
             if key not in stored:
                 raise LiftError(f"tensor {key} is in none of the files; copy the checkpoint again")
-            file, kind = stored[key]
-            fits = kind[1] == dtype or (leaf == "bias" and kind[1] is not None)
-            if kind[0] != shape or not fits:
+            file, shape_found, name = stored[key]
+            dtype_found = _DTYPES.get(name)
+            fits = dtype_found in (_BIASES if leaf == "bias" else (dtype,))
+            if shape_found != shape or dtype_found is None or not fits:
                 raise LiftError(
-                    f"{file}: tensor {key} is {kind[1]} of shape {kind[0]}; config.json asks for "
+                    f"{file}: tensor {key} is {name} of shape {shape_found}; config.json asks for "
                     f"{dtype} of shape {shape}: one of them is of another checkpoint"
                 )
-            found[layer][leaf] = kind
+            found[layer][leaf] = (shape, dtype_found)
     return found
 
 

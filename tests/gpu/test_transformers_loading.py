@@ -1,0 +1,207 @@
+"""from_pretrained and save_pretrained: dtypes, devices, digits, shards, floating point."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+import liftquant
+from algo.checkpoint import Checkpoint
+from algo.errors import LiftError
+from algo.layer import ReferenceLinear
+from algo.model import load_quantised
+from algo.serving_files import GUARD, GUARD_KEY
+from gpu.transformers_layers import ServedLinear
+from tests.gpu.tiny_checkpoints import prompt, write_calibrated
+
+TOKENS = prompt(seed=9)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return write_calibrated(tmp_path_factory.mktemp("calibrated"))
+
+
+def load(folder: Path, **keywords: Any) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, **keywords)
+
+
+def logits(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        out: torch.Tensor = model(TOKENS).logits
+    return out
+
+
+def stored(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of the model that files of a directory hold."""
+    index = folder / "model.safetensors.index.json"
+    names = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else ()
+    tensors = {}
+    for name in names or ["model.safetensors"]:
+        with safe_open(folder / name, framework="pt") as file:
+            tensors |= {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return tensors
+
+
+def test_fixture_has_everything(checkpoint: Checkpoint) -> None:
+    leaves = {name.rpartition(".")[2] for name in stored(checkpoint.folder)}
+    assert leaves == {"weight", "scales", "pre", "turn_left", "turn_right", "bias"}
+    assert len(checkpoint.codes) == 3
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_digits_are_the_user_s(checkpoint: Checkpoint, digits: Any) -> None:
+    with pytest.warns(UserWarning, match="loading attributes .*digits"):
+        model = load(
+            checkpoint.folder,
+            dtype=torch.float32,
+            quantization_config=liftquant.LiftquantConfig(digits=digits),
+        )
+    reference = load_quantised(checkpoint, digits=digits).float()
+    assert torch.equal(logits(model), logits(reference))
+    assert model.config.quantization_config.digits == digits
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, "auto"])
+def test_dtype_is_that_of_activations_and_carried_tensors(
+    checkpoint: Checkpoint, dtype: Any
+) -> None:
+    model = load(checkpoint.folder, dtype=dtype)
+    expected = torch.bfloat16 if dtype == "auto" else dtype
+    assert {p.dtype for p in model.parameters()} == {expected}
+    reference = load_quantised(checkpoint, digits=1)
+    biases = {f"{name}.bias" for name in checkpoint.manifest.layers}
+    for name, parameter in reference.named_parameters():
+        if name not in biases:  # which stay as they are stored, and are added in float32
+            parameter.data = parameter.data.to(expected)
+    found = logits(model)
+    assert found.dtype == expected
+    assert torch.equal(found, logits(reference))
+
+
+@pytest.mark.parametrize("place", [{"": "cpu"}, "auto", "cpu"])
+def test_device_maps_change_nothing(checkpoint: Checkpoint, place: Any) -> None:
+    model = load(checkpoint.folder, device_map=place)
+    assert torch.equal(logits(model), logits(load(checkpoint.folder)))
+
+
+def test_moving_and_casting_leave_the_layers_integers(checkpoint: Checkpoint) -> None:
+    model = load(checkpoint.folder, dtype=torch.float32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    cast = copy.deepcopy(model).to("cpu").to(torch.float16)
+    for name, value in cast.state_dict().items():
+        # of what is not quantised the dtype is the model's
+        carried = value.dtype == torch.float16
+        assert torch.equal(value, before[name].half() if carried else before[name]), name
+    # torch casts the rotary tables, too
+    loaded = load(checkpoint.folder, dtype=torch.float16).to(torch.float16)
+    assert torch.equal(logits(cast), logits(loaded))
+    assert all(b.is_meta for b in model.to("meta").buffers())
+
+
+def test_headless_model_gives_the_same_states(checkpoint: Checkpoint) -> None:
+    whole = load(checkpoint.folder)
+    base = AutoModel.from_pretrained(checkpoint.folder)
+    assert any(isinstance(module, ServedLinear) for module in base.modules())
+    with torch.no_grad():
+        assert torch.equal(
+            base(TOKENS).last_hidden_state,
+            whole(TOKENS, output_hidden_states=True).hidden_states[-1],
+        )
+
+
+@pytest.mark.parametrize("size", ["4KB", "50GB"])
+def test_saved_copy_holds_the_stored_tensors_and_loads(
+    checkpoint: Checkpoint, tmp_path: Path, size: str
+) -> None:
+    model = load(checkpoint.folder, dtype="auto")
+    model.save_pretrained(tmp_path, max_shard_size=size)
+    assert (len(list(tmp_path.glob("*.safetensors"))) > 1) == (size == "4KB")
+    original, copied = stored(checkpoint.folder), stored(tmp_path)
+    assert copied.keys() == original.keys()
+    for name, tensor in original.items():
+        assert copied[name].dtype == tensor.dtype, name
+        assert torch.equal(copied[name], tensor), name
+    again = load(tmp_path, dtype="auto")
+    assert torch.equal(logits(again), logits(model))
+    assert json.loads((tmp_path / "config.json").read_text())[GUARD_KEY] == GUARD
+
+
+def test_saved_digits_are_those_it_was_loaded_with(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="digits"):
+        model = load(checkpoint.folder, quantization_config=liftquant.LiftquantConfig(digits=2))
+    model.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    assert {m.digits for m in again.modules() if isinstance(m, ServedLinear)} == {2}
+
+
+def test_copy_of_a_model_saves_itself(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    model = load(checkpoint.folder)
+    copied = copy.deepcopy(model)
+    copied.model.norm.weight.data.fill_(7)
+    copied.save_pretrained(tmp_path)
+    assert bool((stored(tmp_path)["model.norm.weight"] == 7).all())
+    assert GUARD_KEY in json.loads((tmp_path / "config.json").read_text())
+
+
+def test_state_dict_goes_back_into_the_model_it_is_of(checkpoint: Checkpoint) -> None:
+    model = load(checkpoint.folder)
+    before, state = logits(model), model.state_dict()
+    state["model.norm.weight"] = state["model.norm.weight"] + 1
+    model.load_state_dict(state)
+    assert not torch.equal(logits(model), before)
+    name = "model.layers.1.mlp.up_proj.scales"
+    with pytest.raises(LiftError, match=f"{name} is another tensor"):
+        model.load_state_dict({**state, name: state[name] * 2})
+    with pytest.raises(LiftError, match=f"{name} is another tensor"):
+        model.load_state_dict({key: value for key, value in state.items() if key != name})
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_dequantised_model_is_plain(checkpoint: Checkpoint, tmp_path: Path, dtype: Any) -> None:
+    model = load(checkpoint.folder, dtype=torch.float32)
+    assert model.dequantize(dtype=dtype) is model
+    assert not any(isinstance(module, ServedLinear) for module in model.modules())
+    assert {p.dtype for p in model.parameters()} == {dtype or torch.float32}
+    for name, layer in load_quantised(checkpoint).named_modules():
+        if isinstance(layer, ReferenceLinear):
+            weight = layer.whitening.undo(layer.matrix.dequantise().double())
+            plain = model.get_submodule(name)
+            assert type(plain) is nn.Linear
+            assert torch.equal(plain.weight, weight.to(plain.weight.dtype))
+            assert (plain.bias is None) == (layer.bias is None)
+            if layer.bias is not None:
+                assert torch.equal(plain.bias, layer.bias.to(plain.bias.dtype))
+    model.save_pretrained(tmp_path)
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
+    assert torch.equal(logits(load(tmp_path, dtype="auto")), logits(model))
+
+
+def test_model_is_not_for_training(checkpoint: Checkpoint) -> None:
+    model = load(checkpoint.folder)
+    assert not model.hf_quantizer.is_trainable
+    assert model.hf_quantizer.is_serializable()
+    with pytest.raises(ValueError, match=r"half.* is not supported for quantized model"):
+        model.half()  # transformers' own rule; .to(torch.float16) does it
+
+
+def test_other_models_are_not_quantised_on_loading(checkpoint: Checkpoint) -> None:
+    with pytest.raises(LiftError, match="liftquant quantize MODEL FOLDER"):
+        load(
+            checkpoint.folder.parent / "model",
+            quantization_config=liftquant.LiftquantConfig(digits=2),
+        )
+
+
+def test_config_alone_says_little_in_words(checkpoint: Checkpoint) -> None:
+    assert repr(liftquant.LiftquantConfig(digits=2)) == "LiftquantConfig(digits=2, 0 layers)"
+    section = AutoConfig.from_pretrained(checkpoint.folder).quantization_config
+    assert repr(liftquant.LiftquantConfig(**section)) == "LiftquantConfig(digits=1, 14 layers)"
+    with pytest.raises(LiftError, match="digits=3 is neither 1"):
+        liftquant.LiftquantConfig(digits=3)
