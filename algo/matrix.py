@@ -19,7 +19,6 @@ from algo.code import LiftCode
 from algo.decode import Accs, decode_words
 from algo.errors import LiftError
 from algo.packing import Words, pack_bits, stream_groups, stream_words, unpack_bits
-from algo.search import encode
 
 Axis = Literal["in", "out"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -189,6 +188,8 @@ def quantise_matrix(
     Raises:
         LiftError: a weight is NaN or infinite, or the matrix is too narrow for the code.
     """
+    from algo.search import encode  # brings numba, which nobody who reads a checkpoint needs
+
     if axis not in AXES:
         raise LiftError(f"axis {axis!r} is none of {', '.join(AXES)}")
     real = weights.detach().float()
