@@ -44,7 +44,7 @@ class Served:
         import torch
 
         # imported before memory is looked at: every model needs them, quantised or not
-        from transformers import AutoModelForCausalLM  # noqa: F401
+        from transformers import PreTrainedModel  # noqa: F401
 
         from liftquant.libraries import quiet_transformers
         from liftquant.memory import resident_memory
