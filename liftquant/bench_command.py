@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from liftquant.bench_generate_command import bench_generate
 from liftquant.console import err, out, print_json, progress
 from liftquant.gpu_options import BITS_HELP, SHAPES_HELP
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from liftquant.gpu_layers import MakeLayers
 
 bench = typer.Typer(help="Measure on a machine of yours.", no_args_is_help=True)
+bench.command("generate")(bench_generate)
 _SMALL = "17x40,48x96"  # what the interpreter does in seconds
 _MOST_LINES = 20  # of problems alike
 _MODELS = "llama-3-8b,llama-3-70b,smollm2-135m"

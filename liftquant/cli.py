@@ -14,6 +14,7 @@ from liftquant.compare_command import compare
 from liftquant.console import err
 from liftquant.crosscheck_command import crosscheck
 from liftquant.eval_command import evaluate
+from liftquant.generate_command import generate
 from liftquant.inspect_command import inspect
 from liftquant.kernels_command import kernels
 from liftquant.kernels_tune_command import tune_kernels
@@ -36,6 +37,7 @@ app = typer.Typer(
 app.command("quantize")(quantize)
 app.command("eval")(evaluate)
 app.command("compare")(compare)
+app.command("generate")(generate)
 app.command("crosscheck")(crosscheck)
 app.command("tune")(tune)
 app.command("inspect")(inspect)
@@ -67,7 +69,7 @@ def run(arguments: list[str]) -> int:
     try:
         app(arguments)
     except SystemExit as done:  # typer has shown wrong usage itself, with status 2
-        if done.code == _INTERRUPTED:
+        if done.code == _INTERRUPTED and arguments[:1] != ["generate"]:  # which says so itself
             err.print("stopped; what was finished is kept, the same command goes on from there")
         return done.code if isinstance(done.code, int) else 2
     except (LiftError, OSError) as error:

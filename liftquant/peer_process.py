@@ -66,13 +66,28 @@ def run_peer(
         return Outcome(read_tensors(folder / WEIGHTS), answer["stored_bytes"], answer["note"])
 
 
+def start_module(module: str, *arguments: str, **options: Any) -> "subprocess.Popen[Any]":
+    """Start ``python -m module``, with the packages that this process sees.
+
+    Args:
+        module: by its name.
+        arguments: its command line.
+        options: of `subprocess.Popen`. Standard input is a pipe, whose end tells the child that
+            this process is gone.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
+        **options,
+    )
+
+
 def _wait(request: Path, stream: Any, alive: Callable[[], None]) -> None:
     """Run the child to its end; it stops when this process does, however that ends."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "liftquant.peer_child", str(request.absolute())],
-        stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT,
+    with start_module(
+        "liftquant.peer_child", str(request.absolute()), stdout=stream, stderr=subprocess.STDOUT,
         cwd=request.parent,  # some packages write logs into the working directory
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(p) for p in sys.path)},
     ) as child:  # fmt: skip
         try:
             while True:
