@@ -1,12 +1,15 @@
 """What kernels are told, as int64 numbers and addresses: indices into these.
 
 A call is `CALL_FIELDS` numbers, then `LAYER_FIELDS` for every layer.
+
+Numba compiles a kernel again when its own file changes, not when this one does: whoever changes it
+removes the caches beside it (``__pycache__``). The same holds for `gpu.cpu.vectors`.
 """
 
 import numba
 import numpy as np
 
-from gpu.cpu.vectors import call_parallel, call_worker, pointer
+from gpu.cpu.native import call_parallel, call_worker, carray, pointer
 
 # of the call
 (
@@ -50,27 +53,27 @@ PARITY_FIELDS = 2 + MOST_MEMBERS
 
 @numba.njit(inline="always")
 def int64s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int64)
+    return carray(pointer(address), count, np.int64)
 
 
 @numba.njit(inline="always")
 def doubles(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.float64)
+    return carray(pointer(address), count, np.float64)
 
 
 @numba.njit(inline="always")
 def floats(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.float32)
+    return carray(pointer(address), count, np.float32)
 
 
 @numba.njit(inline="always")
 def int32s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int32)
+    return carray(pointer(address), count, np.int32)
 
 
 @numba.njit(inline="always")
 def int16s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int16)
+    return carray(pointer(address), count, np.int16)
 
 
 @numba.njit(inline="always")

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from algo.activations import Digits
+from algo.activations import LARGEST, Digits
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.matrix import Axis, PackedMatrix
 from gpu.cpu.bits import laid_out
 from gpu.cpu.decoded_product import decoded_outputs
 from gpu.cpu.finish import WRITTEN
+from gpu.cpu.plan import plan_of
 from gpu.cpu.prepare import Activations, readable
 from gpu.cpu.product import counted_outputs
+from gpu.weights import check_decoded_inner
 
 if TYPE_CHECKING:  # which would import triton
     from gpu.whiten import WhiteningTensors
@@ -22,6 +24,7 @@ if TYPE_CHECKING:  # which would import triton
 # 128 on layers of 192x576 to 1536x576, where both take about the same
 MOST_COUNTED = {1: 16, 2: 12}
 MOST_COUNTED_PARITIES = {1: 5, 2: 3}
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 ABSENT = -0.0  # a bias that changes nothing, not even the sign of a zero
 
 
@@ -51,9 +54,11 @@ def cpu_layer(matrix: PackedMatrix, bias: torch.Tensor | None = None) -> CpuLaye
         bias: ``(rows,)``; none by default.
 
     Raises:
-        LiftError: the bias does not fit, or a padding bit of the words is set.
+        LiftError: the matrix is too wide for int32 sums of decoded weights, which bounds all other
+            integers, too; the bias does not fit, or a padding bit of the words is set.
     """
-    rows = matrix.shape[0]
+    rows, columns = matrix.shape
+    check_decoded_inner(columns)
     if bias is not None and bias.shape != (rows,):
         raise LiftError(f"a bias of shape {tuple(bias.shape)} does not fit {rows} rows")
     return CpuLayer(
@@ -80,7 +85,11 @@ def cpu_linear(
 
     Returns:
         ``(tokens, all rows)`` in the dtype of `x`.
+
+    Raises:
+        LiftError: shapes or types of the arguments do not fit each other.
     """
+    _check(x, whitening, layers, digits)
     given = Activations(readable(x), *whitening)
     dtype = x.dtype if x.dtype in WRITTEN else torch.float32
     if _by_decoding(len(x), layers, digits):
@@ -91,6 +100,31 @@ def cpu_linear(
         each = [counted_outputs(given, [layer], digits, dtype) for layer in layers]
         out = torch.cat(each, dim=1)
     return out if dtype == x.dtype else out.to(x.dtype)
+
+
+def _check(
+    x: torch.Tensor, whitening: "WhiteningTensors", layers: Sequence[CpuLayer], digits: Digits
+) -> None:
+    """What kernels would take for addresses inside tensors has to be inside them."""
+    left, right, _ = whitening
+    n = left.shape[0] * right.shape[0]
+    if x.ndim != 2 or x.shape[1] != n or x.dtype not in _TYPES or not x.is_cpu:
+        raise LiftError(
+            f"activations are {x.dtype} of shape {tuple(x.shape)} on {x.device}; need "
+            f"(tokens, {n}) in float32, float16 or bfloat16 on the CPU"
+        )
+    if digits not in LARGEST:
+        raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
+    if not layers or any(layer.axis != layers[0].axis for layer in layers):
+        raise LiftError("layers of one call need one axis; there are none, or of both")
+    for bits, scales, bias, code, axis, (rows, columns) in layers:
+        size = plan_of(code, axis, (rows, columns)).size
+        if columns != n or (bits.numel(), scales.numel(), bias.numel()) != (size, rows, rows):
+            raise LiftError(
+                f"a {rows}x{columns} layer in {code.name} of {n} inputs has {bits.numel()} words, "
+                f"{scales.numel()} scales and {bias.numel()} biases; it needs {n} columns, {size} "
+                f"words and {rows} of both"
+            )
 
 
 def _by_decoding(tokens: int, layers: Sequence[CpuLayer], digits: Digits) -> bool:

@@ -23,6 +23,7 @@ def _table(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> npt.NDArray[np
     further on ``c * lanes + s``.
     """
     layout = bit_layout(code, axis, shape)
+    starts: tuple[int, ...]
     if axis == "in":  # a row's sum is the layer's: one class, one tap of 1
         wrap, group, starts, taps = 0, 1, (0,), np.ones((1, 1), np.int64)
         window, parities = 1, []
@@ -63,17 +64,19 @@ def _table(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> npt.NDArray[np
 
 
 class Plan(NamedTuple):
-    """A plan, where it lies, its pieces of work, and words of 64 inner indices."""
+    """A plan, where it lies, its pieces of work, words of 64 inner indices, and words in all."""
 
     table: npt.NDArray[np.int64]
     address: int
     pieces: int
     words: int
+    size: int
 
 
 @lru_cache(maxsize=4096)
 def plan_of(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> Plan:
     """The plan of a layer; of the next one of its shape and code, the same."""
     table = _table(code, axis, shape)
-    words = bit_layout(code, axis, shape).words
-    return Plan(table, table.ctypes.data, int(table[f.P_PIECES]), words)
+    layout = bit_layout(code, axis, shape)
+    pieces = int(table[f.P_PIECES])
+    return Plan(table, table.ctypes.data, pieces, layout.words, layout.size)

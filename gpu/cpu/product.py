@@ -22,19 +22,11 @@ from algo.packing import stream_groups
 from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
+from gpu.cpu.native import claim
 from gpu.cpu.plan import CHUNK, LINE, plan_of
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
-from gpu.cpu.vectors import (
-    COUNTED,
-    PLANES,
-    claim,
-    count_many,
-    count_one,
-    count_three,
-    count_two,
-    project,
-)  # fmt: skip
+from gpu.cpu.vectors import COUNTED, PLANES, count_many, count_one, count_three, count_two, project
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
@@ -100,7 +92,7 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
         finish(sums, scales[row:last], bias[row:last], step, results, kind, to)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def _product_worker(address):  # type: ignore[no-untyped-def]
     """Do the pieces of work that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
@@ -123,7 +115,7 @@ def _product_worker(address):  # type: ignore[no-untyped-def]
         _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums, results)
 
 
-_PRODUCT_ADDRESS = _product_worker.address
+_PRODUCT_ADDRESS = _product_worker.address or 0
 
 
 @numba.njit(cache=True)
@@ -160,13 +152,14 @@ def counted_outputs(
         dtype: float32 or bfloat16.
     """
     tokens, inputs = given.x.shape
-    blocks, lifting, kept = digits, 0, []
+    blocks: int = digits
+    lifting, kept, fields = 0, [], list[int]()
     if layers[0].axis == "in":
         code, shape = layers[0].code, layers[0].shape
         blocks = blocks_needed(code, shape, digits)
         kept.append(lift_plan(code, stream_groups(shape[1], code)))
         lifting = kept[0].ctypes.data
-    fields, pieces, column = [], 0, 0
+    pieces, column = 0, 0
     for bits, scales, bias, code, axis, shape in layers:
         plan = plan_of(code, axis, shape)
         kept.append(plan.table)  # which a cache may drop

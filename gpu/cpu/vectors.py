@@ -8,9 +8,13 @@ carries a flag that lets LLVM contract or reorder it.
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils as untyped
+from numba.core import types
+
+from gpu.cpu.native import intrinsic
+
+cgutils: Any = untyped
 
 _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
@@ -112,7 +116,7 @@ def _counting(operands: int) -> Any:
             _store(builder, builder.fadd(real, _load(builder, place, _DOUBLES, 8)), place, 8)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def counting(  # type: ignore[no-untyped-def]
         typing_context, bits, offsets, many, words, stride, planes, total, factor, to
     ):
@@ -127,7 +131,7 @@ def _counting(operands: int) -> Any:
 count_one, count_two, count_three, count_many = (_counting(n) for n in (1, 2, 3, 0))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def project(typing_context, sums, terms, many, to):  # type: ignore[no-untyped-def]
     """Of 16 lanes ``to[lane] = sum_j tap_j * sums[offset_j + lane]``, all of them float64.
 
@@ -173,7 +177,7 @@ def _ordered(rows: int) -> Any:
             _store(builder, builder.load(total), at, 4)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def ordered(  # type: ignore[no-untyped-def]
         typing_context, left, left_stride, right, right_stride, out, out_stride, terms
     ):
@@ -187,7 +191,7 @@ def _ordered(rows: int) -> Any:
 ordered_row, ordered_rows = _ordered(1), _ordered(4)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bit_planes(typing_context, values, to):  # type: ignore[no-untyped-def]
     """Of 64 bytes at `values` bit s as word s of the 8 at `to`."""
 
@@ -205,72 +209,7 @@ def bit_planes(typing_context, values, to):  # type: ignore[no-untyped-def]
     return types.void(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer(typing_context, address):  # type: ignore[no-untyped-def]
-    """An address as a pointer, which `numba.carray` takes."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def claim(typing_context, address):  # type: ignore[no-untyped-def]
-    """The int64 at `address`, which is one more afterwards, whoever else claims."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.atomic_rmw("add", _at(builder, values[0], _I64), _I64(1), "seq_cst")
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_worker(typing_context, worker, data):  # type: ignore[no-untyped-def]
-    """``worker(data)``, of which `worker` is the address."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_I64])
-        builder.call(_at(builder, values[0], kind), [values[1]])
-        return context.get_dummy_value()
-
-    return types.void(*_int64s(2)), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_parallel(typing_context, parallel, worker, data, threads):  # type: ignore[no-untyped-def]
-    """``GOMP_parallel(worker, data, threads, 0)``, of which `parallel` is the address."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _I32, _I32])
-        threads = builder.trunc(values[3], _I32)
-        builder.call(_at(builder, values[0], kind), [values[1], values[2], threads, _I32(0)])
-        return context.get_dummy_value()
-
-    return types.void(*_int64s(4)), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pattern(typing_context, value):  # type: ignore[no-untyped-def]
-    """The bits of a float64 as int64."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.bitcast(values[0], _I64)
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def from_pattern(typing_context, value):  # type: ignore[no-untyped-def]
-    """The float64 of such bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.bitcast(values[0], _F64)
-
-    return types.float64(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def sum_signs(typing_context, features, taps, many, start, low, high, apart):  # type: ignore[no-untyped-def]
     """Weights of 64 columns in `SUMMED` neighbouring lanes, as two int8 digits of base 128.
 
