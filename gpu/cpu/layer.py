@@ -12,7 +12,7 @@ from algo.matrix import Axis, PackedMatrix
 from gpu.cpu.bits import laid_out
 from gpu.cpu.decoded_product import decoded_outputs
 from gpu.cpu.finish import WRITTEN
-from gpu.cpu.plan import plan_of
+from gpu.cpu.plan import Plan, plan_of
 from gpu.cpu.prepare import Activations, readable
 from gpu.cpu.product import counted_outputs
 from gpu.weights import check_decoded_inner
@@ -89,23 +89,26 @@ def cpu_linear(
     Raises:
         LiftError: shapes or types of the arguments do not fit each other.
     """
-    _check(x, whitening, layers, digits)
+    plans = _checked(x, whitening, layers, digits)
     given = Activations(readable(x), *whitening)
     dtype = x.dtype if x.dtype in WRITTEN else torch.float32
     if _by_decoding(len(x), layers, digits):
         out = decoded_outputs(given, layers, digits, dtype)
     elif layers[0].axis == "out":
-        out = counted_outputs(given, layers, digits, dtype)
+        out = counted_outputs(given, layers, plans, digits, dtype)
     else:  # each layer lifts its activations
-        each = [counted_outputs(given, [layer], digits, dtype) for layer in layers]
+        each = [
+            counted_outputs(given, [layer], [plan], digits, dtype)
+            for layer, plan in zip(layers, plans, strict=True)
+        ]
         out = torch.cat(each, dim=1)
     return out if dtype == x.dtype else out.to(x.dtype)
 
 
-def _check(
+def _checked(
     x: torch.Tensor, whitening: "WhiteningTensors", layers: Sequence[CpuLayer], digits: Digits
-) -> None:
-    """What kernels would take for addresses inside tensors has to be inside them."""
+) -> list[Plan]:
+    """The layers' plans; what kernels take for addresses inside tensors is inside them."""
     left, right, _ = whitening
     n = left.shape[0] * right.shape[0]
     if x.ndim != 2 or x.shape[1] != n or x.dtype not in _TYPES or not x.is_cpu:
@@ -117,14 +120,16 @@ def _check(
         raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
     if not layers or any(layer.axis != layers[0].axis for layer in layers):
         raise LiftError("layers of one call need one axis; there are none, or of both")
-    for bits, scales, bias, code, axis, (rows, columns) in layers:
-        size = plan_of(code, axis, (rows, columns)).size
+    plans = [plan_of(layer.code, layer.axis, layer.shape) for layer in layers]
+    for (bits, scales, bias, code, _, (rows, columns)), plan in zip(layers, plans, strict=True):
+        size = plan.size
         if columns != n or (bits.numel(), scales.numel(), bias.numel()) != (size, rows, rows):
             raise LiftError(
                 f"a {rows}x{columns} layer in {code.name} of {n} inputs has {bits.numel()} words, "
                 f"{scales.numel()} scales and {bias.numel()} biases; it needs {n} columns, {size} "
                 f"words and {rows} of both"
             )
+    return plans
 
 
 def _by_decoding(tokens: int, layers: Sequence[CpuLayer], digits: Digits) -> bool:

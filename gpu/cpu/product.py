@@ -23,7 +23,7 @@ from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
 from gpu.cpu.native import claim
-from gpu.cpu.plan import CHUNK, LINE, plan_of
+from gpu.cpu.plan import CHUNK, LINE, Plan
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import COUNTED, PLANES, count_many, count_one, count_three, count_two, project
@@ -141,28 +141,31 @@ def _run(address):  # type: ignore[no-untyped-def]
 
 
 def counted_outputs(
-    given: Activations, layers: Sequence["CpuLayer"], digits: Digits, dtype: torch.dtype
+    given: Activations,
+    layers: Sequence["CpuLayer"],
+    plans: Sequence[Plan],
+    digits: Digits,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """``(tokens, all rows)`` by counting bits.
 
     Args:
         given: not whitened.
         layers: of one input, on axis ``out``; or one without parities on axis ``in``.
+        plans: the layers'.
         digits: 1 (a8) or 2 (a15).
         dtype: float32 or bfloat16.
     """
     tokens, inputs = given.x.shape
     blocks: int = digits
-    lifting, kept, fields = 0, [], list[int]()
+    lifting, fields = 0, list[int]()
     if layers[0].axis == "in":
         code, shape = layers[0].code, layers[0].shape
         blocks = blocks_needed(code, shape, digits)
-        kept.append(lift_plan(code, stream_groups(shape[1], code)))
-        lifting = kept[0].ctypes.data
+        lift = lift_plan(code, stream_groups(shape[1], code))
+        lifting = lift.ctypes.data
     pieces, column = 0, 0
-    for bits, scales, bias, code, axis, shape in layers:
-        plan = plan_of(code, axis, shape)
-        kept.append(plan.table)  # which a cache may drop
+    for (bits, scales, bias, _, _, shape), plan in zip(layers, plans, strict=True):
         fields += (
             plan.address, bits.data_ptr(), scales.data_ptr(), bias.data_ptr(), column, pieces,
         )  # fmt: skip
