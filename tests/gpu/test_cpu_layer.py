@@ -47,7 +47,7 @@ def equal(x, whitening, matrices, biases, digits) -> bool:
     st.sampled_from(GEOMETRIES),
     st.sampled_from(["in", "out"]),
     st.sampled_from([(40, 33), (63, 130), (65, 64), (131, 576), (192, 100)]),
-    st.sampled_from([1, 2, 3, 17]),
+    st.sampled_from([1, 3, 17, 40]),
     st.sampled_from(TYPES),
     st.sampled_from([1, 2]),
     st.booleans(),
