@@ -1,14 +1,13 @@
 """The operators torch knows: ``liftquant::decode``, ``liftquant::bitmm``, ``liftquant::linear``.
 
-On CPU tensors decode is plain torch and bitmm counts bits; CUDA and HIP tensors take the Triton
-kernels, which are imported only then (compiled, not run on a GPU). To torch.compile both are
-opaque; it calls them as they are.
+CPU tensors take `gpu.cpu`, CUDA and HIP tensors the Triton kernels, which are imported only then
+(compiled, not run on a GPU). To torch.compile all are
+opaque, so that no compiler fuses floating-point operations of theirs.
 """
 
 import torch
 
 from algo.matrix import Axis
-from gpu import reference
 from gpu.linear_op import check_device
 from gpu.tables import CodeTables, as_axis, check_bitmm, check_decode
 
@@ -40,7 +39,9 @@ def _decode(
     check_decode(words, tables, groups, dtype, weights, along, scales)
     kept = groups * taps.shape[0] if weights is None else weights
     if _on_cpu(words):
-        return reference.decode(words, tables, groups, dtype, kept, along, scales)
+        from gpu.cpu import decode as looked_up
+
+        return looked_up.decode(words, tables, dtype, kept, along, scales)
     from gpu.decode import decode_kernel, launch
 
     with torch.cuda.device(words.device):

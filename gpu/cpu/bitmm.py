@@ -8,8 +8,9 @@ import torch
 
 from gpu.cpu.bits import SLACK, WORD
 from gpu.cpu.fields import int64s, share
+from gpu.cpu.native import carray, claim, pointer
 from gpu.cpu.threads import parallel_address, thread_count
-from gpu.cpu.vectors import COUNTED, PLANES, bit_planes, claim, count_one, pointer
+from gpu.cpu.vectors import COUNTED, PLANES, bit_planes, count_one
 from gpu.tables import as_int32
 
 # what the product is told, as int64
@@ -38,7 +39,7 @@ def bitmm(words: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
     call = array("q", [
         0, -(-rows // _PIECE), rows, columns, count, blocks, lanes.ctypes.data,
         planes.ctypes.data, totals.ctypes.data, out.data_ptr(), thread_count(),
-        parallel_address(), _worker.address,
+        parallel_address(), _worker.address or 0,
     ])  # fmt: skip
     _product(call.buffer_info()[0])
     return out
@@ -62,11 +63,11 @@ def _planes(digits, planes, totals):  # type: ignore[no-untyped-def]
                 bit_planes(piece.ctypes.data + WORD * word, planes.ctypes.data + at)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def _worker(address):  # type: ignore[no-untyped-def]
     call = int64s(address, B_FIELDS)
     rows, columns, words, blocks = call[B_ROWS], call[B_COLUMNS], call[B_WORDS], call[B_BLOCKS]
-    out = numba.carray(pointer(call[B_OUT]), (rows, columns), np.int32)
+    out = carray(pointer(call[B_OUT]), (rows, columns), np.int32)
     totals = int64s(call[B_TOTALS], columns * blocks)
     line, offsets = np.empty(_PIECE), np.zeros(1, np.int64)
     while True:

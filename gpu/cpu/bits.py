@@ -99,8 +99,8 @@ def stored_words(bits: torch.Tensor, code: LiftCode, axis: Axis, shape: tuple[in
     """
     layout = check_bits(bits, code, axis, shape)
     words = bits.cpu().numpy().view(np.uint64)[: layout.size - SLACK]
-    rows = words.reshape(layout.words, layout.classes, layout.lanes).transpose(2, 1, 0)
-    rows = np.ascontiguousarray(rows).reshape(-1, layout.words)
+    apart = words.reshape(layout.words, layout.classes, layout.lanes).transpose(2, 1, 0)
+    rows = np.ascontiguousarray(apart).reshape(-1, layout.words)
     plain = unpack_bits(rows.view(np.uint32), layout.words * WORD)[:, : layout.inner]
     if axis == "out":
         return pack_bits(

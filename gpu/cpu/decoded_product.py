@@ -19,11 +19,12 @@ from gpu.cpu.bits import WORD
 from gpu.cpu.decoding import PIECE, decode, decode_worker
 from gpu.cpu.fields import doubles, floats, int32s, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
+from gpu.cpu.native import claim
 from gpu.cpu.plan import plan_of
 from gpu.cpu.prepare import Activations, digit_rows
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.turning import turned_round
-from gpu.cpu.vectors import SUMMED, claim
+from gpu.cpu.vectors import SUMMED
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
@@ -68,7 +69,7 @@ def decoded_outputs(
                 0, len(steps), digits, part.rows, low.data_ptr(), high.data_ptr(), low.shape[1],
                 layer.scales.data_ptr() + 4 * part.first, layer.bias.data_ptr() + 4 * part.first,
                 steps.data_ptr(), out[:, offset + part.first :].data_ptr(), WRITTEN.index(dtype),
-                out.shape[1], thread_count(), parallel_address(), _finish_worker.address,
+                out.shape[1], thread_count(), parallel_address(), _finish_worker.address or 0,
             ])  # fmt: skip
             _finish(call.buffer_info()[0])
         offset += layer.shape[0]
@@ -124,12 +125,12 @@ def _decode(
     call = array("q", [
         0, pieces, plan, bits.data_ptr(), words, first, groups, planes[0].data_ptr(),
         planes[1].data_ptr(), planes.shape[2], thread_count(), parallel_address(),
-        decode_worker.address,
+        decode_worker.address or 0,
     ])  # fmt: skip
     decode(call.buffer_info()[0])
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def _finish_worker(address):  # type: ignore[no-untyped-def]
     call = int64s(address, F_FIELDS)
     rows, digits, stride = call[F_ROWS], call[F_DIGITS], call[F_STRIDE]

@@ -11,7 +11,8 @@ import numpy as np
 
 from gpu.cpu import fields as f
 from gpu.cpu.fields import int64s, share
-from gpu.cpu.vectors import SUMMED, claim, sum_signs
+from gpu.cpu.native import claim
+from gpu.cpu.vectors import SUMMED, sum_signs
 
 # what a decoding is told, as int64
 (
@@ -65,7 +66,7 @@ def _piece(call, number, features, taps, parities):  # type: ignore[no-untyped-d
                 features[j] += 8 * SUMMED
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def decode_worker(address):  # type: ignore[no-untyped-def]
     """Decode the pieces that this thread claims."""
     call = int64s(address, D_FIELDS)

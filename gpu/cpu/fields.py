@@ -1,12 +1,15 @@
 """What kernels are told, as int64 numbers and addresses: indices into these.
 
 A call is `CALL_FIELDS` numbers, then `LAYER_FIELDS` for every layer.
+
+Numba compiles a kernel again when its own file changes, not when this one does: whoever changes it
+removes the caches beside it (``__pycache__``). The same holds for `gpu.cpu.vectors`.
 """
 
 import numba
 import numpy as np
 
-from gpu.cpu.vectors import call_parallel, call_worker, pointer
+from gpu.cpu.native import call_parallel, call_worker, carray, pointer
 
 # of the call
 (
@@ -39,37 +42,38 @@ PLAN, BITS, SCALES, BIAS, COLUMN, FIRST_CHUNK, LAYER_FIELDS = range(7)
     P_CHUNK, P_PIECES,  # lanes of a piece of work, and how many pieces
     P_OFFSETS,  # of each class
     P_TAP_TABLE,  # of each weight and window bit: tap, class, groups further on
+    P_TERMS,  # the same as pairs of a float64 and an offset in class sums, `LINE` to a class
     P_PARITY_TABLE,  # of each weight and parity: members, tap, the members' offsets
     P_SIZE,
     P_FIELDS,
-) = range(15)  # fmt: skip
+) = range(16)  # fmt: skip
 MOST_MEMBERS = 32  # of a parity
 PARITY_FIELDS = 2 + MOST_MEMBERS
 
 
 @numba.njit(inline="always")
 def int64s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int64)
+    return carray(pointer(address), count, np.int64)
 
 
 @numba.njit(inline="always")
 def doubles(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.float64)
+    return carray(pointer(address), count, np.float64)
 
 
 @numba.njit(inline="always")
 def floats(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.float32)
+    return carray(pointer(address), count, np.float32)
 
 
 @numba.njit(inline="always")
 def int32s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int32)
+    return carray(pointer(address), count, np.int32)
 
 
 @numba.njit(inline="always")
 def int16s(address, count):  # type: ignore[no-untyped-def]
-    return numba.carray(pointer(address), count, np.int16)
+    return carray(pointer(address), count, np.int16)
 
 
 @numba.njit(inline="always")

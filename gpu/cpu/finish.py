@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from gpu.cpu.fields import floats, int16s
-from gpu.cpu.vectors import from_pattern, pattern
+from gpu.cpu.native import from_pattern, pattern
 
 WRITTEN = (torch.float32, torch.bfloat16)  # types that are written as they are, by their number
 

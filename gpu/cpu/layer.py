@@ -5,23 +5,26 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from algo.activations import Digits
+from algo.activations import LARGEST, Digits
 from algo.code import LiftCode
 from algo.errors import LiftError
 from algo.matrix import Axis, PackedMatrix
 from gpu.cpu.bits import laid_out
 from gpu.cpu.decoded_product import decoded_outputs
 from gpu.cpu.finish import WRITTEN
+from gpu.cpu.plan import Plan, plan_of
 from gpu.cpu.prepare import Activations, readable
 from gpu.cpu.product import counted_outputs
+from gpu.weights import check_decoded_inner
 
 if TYPE_CHECKING:  # which would import triton
     from gpu.whitening_tensors import WhiteningTensors
 
-# tokens up to which counting bits takes less time than decoding, by digits; measured from T = 1 to
-# 128 on layers of 192x576 to 1536x576, where both take about the same
-MOST_COUNTED = {1: 16, 2: 12}
-MOST_COUNTED_PARITIES = {1: 5, 2: 3}
+# tokens up to which counting bits takes less time than decoding, by digits; measured for 1 to 64
+# tokens on layers of 192x576 to 1536x576 (AMD EPYC, AVX-512)
+MOST_COUNTED = {1: 32, 2: 22}
+MOST_COUNTED_PARITIES = {1: 6, 2: 3}
+_TYPES = (torch.float32, torch.float16, torch.bfloat16)
 ABSENT = -0.0  # a bias that changes nothing, not even the sign of a zero
 
 
@@ -51,9 +54,11 @@ def cpu_layer(matrix: PackedMatrix, bias: torch.Tensor | None = None) -> CpuLaye
         bias: ``(rows,)``; none by default.
 
     Raises:
-        LiftError: the bias does not fit, or a padding bit of the words is set.
+        LiftError: the matrix is too wide for int32 sums of decoded weights, which bounds all other
+            integers, too; the bias does not fit, or a padding bit of the words is set.
     """
-    rows = matrix.shape[0]
+    rows, columns = matrix.shape
+    check_decoded_inner(columns)
     if bias is not None and bias.shape != (rows,):
         raise LiftError(f"a bias of shape {tuple(bias.shape)} does not fit {rows} rows")
     return CpuLayer(
@@ -80,17 +85,51 @@ def cpu_linear(
 
     Returns:
         ``(tokens, all rows)`` in the dtype of `x`.
+
+    Raises:
+        LiftError: shapes or types of the arguments do not fit each other.
     """
+    plans = _checked(x, whitening, layers, digits)
     given = Activations(readable(x), *whitening)
     dtype = x.dtype if x.dtype in WRITTEN else torch.float32
     if _by_decoding(len(x), layers, digits):
         out = decoded_outputs(given, layers, digits, dtype)
     elif layers[0].axis == "out":
-        out = counted_outputs(given, layers, digits, dtype)
+        out = counted_outputs(given, layers, plans, digits, dtype)
     else:  # each layer lifts its activations
-        each = [counted_outputs(given, [layer], digits, dtype) for layer in layers]
+        each = [
+            counted_outputs(given, [layer], [plan], digits, dtype)
+            for layer, plan in zip(layers, plans, strict=True)
+        ]
         out = torch.cat(each, dim=1)
     return out if dtype == x.dtype else out.to(x.dtype)
+
+
+def _checked(
+    x: torch.Tensor, whitening: "WhiteningTensors", layers: Sequence[CpuLayer], digits: Digits
+) -> list[Plan]:
+    """The layers' plans; what kernels take for addresses inside tensors is inside them."""
+    left, right, _ = whitening
+    n = left.shape[0] * right.shape[0]
+    if x.ndim != 2 or x.shape[1] != n or x.dtype not in _TYPES or not x.is_cpu:
+        raise LiftError(
+            f"activations are {x.dtype} of shape {tuple(x.shape)} on {x.device}; need "
+            f"(tokens, {n}) in float32, float16 or bfloat16 on the CPU"
+        )
+    if digits not in LARGEST:
+        raise LiftError(f"digits={digits} is neither 1 (a8) nor 2 (a15)")
+    if not layers or any(layer.axis != layers[0].axis for layer in layers):
+        raise LiftError("layers of one call need one axis; there are none, or of both")
+    plans = [plan_of(layer.code, layer.axis, layer.shape) for layer in layers]
+    for (bits, scales, bias, code, _, (rows, columns)), plan in zip(layers, plans, strict=True):
+        size = plan.size
+        if columns != n or (bits.numel(), scales.numel(), bias.numel()) != (size, rows, rows):
+            raise LiftError(
+                f"a {rows}x{columns} layer in {code.name} of {n} inputs has {bits.numel()} words, "
+                f"{scales.numel()} scales and {bias.numel()} biases; it needs {n} columns, {size} "
+                f"words and {rows} of both"
+            )
+    return plans
 
 
 def _by_decoding(tokens: int, layers: Sequence[CpuLayer], digits: Digits) -> bool:

@@ -19,16 +19,9 @@ from algo.activations import Digits as DigitCount
 from algo.code import LiftCode
 from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int16s, int32s, int64s, share
+from gpu.cpu.native import carray, claim, pointer
 from gpu.cpu.threads import parallel_address, thread_count
-from gpu.cpu.vectors import (
-    COLUMNS,
-    PLANES,
-    bit_planes,
-    claim,
-    ordered_row,
-    ordered_rows,
-    pointer,
-)
+from gpu.cpu.vectors import COLUMNS, PLANES, bit_planes, ordered_row, ordered_rows
 
 _READ = (torch.float32, torch.bfloat16)  # types that kernels read, by their `X_TYPE`
 _INFINITY = 0x7F800000  # as the bits of a float32
@@ -125,12 +118,12 @@ def _quantise(call, square, integers):  # type: ignore[no-untyped-def]
             most = max(most, bits[column] & np.int32(0x7FFFFFFF))
     if most >= _INFINITY:
         integers[:] = 0
-        return np.nan
+        return np.float64(np.nan)
     magnitude = np.empty(1, np.int32)
     magnitude[0] = most
     step = np.float64(np.float32(np.float64(magnitude.view(np.float32)[0]) / largest))
     if not step > 0:
-        step = 1.0
+        step = np.float64(1)
     limit = np.float64(largest)
     for row in range(outer):
         for column in range(inner):
@@ -184,9 +177,7 @@ def _planes(call, token, values):  # type: ignore[no-untyped-def]
 def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     """Integers as rows of int8 digits of base 128, least significant first, zeros after them."""
     count, stride = call[f.DIGITS], call[f.DIGIT_STRIDE]
-    rows = numba.carray(
-        pointer(call[f.DIGITS_AT] + token * count * stride), (count, stride), np.int8
-    )
+    rows = carray(pointer(call[f.DIGITS_AT] + token * count * stride), (count, stride), np.int8)
     for k in range(len(integers)):
         upper = (integers[k] + BASE // 2) // BASE if count > 1 else 0
         rows[0, k] = integers[k] - BASE * upper
@@ -195,7 +186,7 @@ def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     rows[:, len(integers) :] = 0
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def _prepare_worker(address):  # type: ignore[no-untyped-def]
     """Prepare the tokens that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
@@ -223,7 +214,7 @@ def _prepare_worker(address):  # type: ignore[no-untyped-def]
             _planes(call, token, integers)
 
 
-PREPARE_ADDRESS = _prepare_worker.address
+PREPARE_ADDRESS = _prepare_worker.address or 0
 
 
 @numba.njit(cache=True)

@@ -22,18 +22,11 @@ from algo.packing import stream_groups
 from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
-from gpu.cpu.plan import CHUNK, plan_of
+from gpu.cpu.native import claim
+from gpu.cpu.plan import CHUNK, LINE, Plan
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
-from gpu.cpu.vectors import (
-    COUNTED,
-    PLANES,
-    claim,
-    count_many,
-    count_one,
-    count_three,
-    count_two,
-)  # fmt: skip
+from gpu.cpu.vectors import COUNTED, PLANES, count_many, count_one, count_three, count_two, project
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
@@ -80,12 +73,9 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
                     np.float64(1 << PLANES * block), classes[c].ctypes.data, count + wrap,
                 )  # fmt: skip
         for i in range(group):
-            line[:] = 0
-            for j in range(taps):
-                at = plan[f.P_TAP_TABLE] + 3 * (i * taps + j)
-                tap, source, further = np.float64(table[at]), classes[table[at + 1]], table[at + 2]
-                for g in range(count):
-                    line[g] += tap * source[g + further]
+            terms = address + 8 * (plan[f.P_TERMS] + 2 * i * taps)
+            for lane in range(0, count, COUNTED):
+                project(classes.ctypes.data + 8 * lane, terms, taps, line.ctypes.data + 8 * lane)
             for m in range(parities):
                 at = plan[f.P_PARITY_TABLE] + (i * parities + m) * f.PARITY_FIELDS
                 for block in range(blocks):
@@ -102,7 +92,7 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
         finish(sums, scales[row:last], bias[row:last], step, results, kind, to)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+@numba.cfunc(numba.void(numba.int64), cache=True)
 def _product_worker(address):  # type: ignore[no-untyped-def]
     """Do the pieces of work that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
@@ -113,9 +103,8 @@ def _product_worker(address):  # type: ignore[no-untyped-def]
     for n in range(count):
         plan = int64s(layers[n, f.PLAN], f.P_FIELDS)
         most, group = max(most, plan[f.P_CLASSES]), max(group, plan[f.P_GROUP])
-    wide = CHUNK + 2 * COUNTED
-    classes, line = np.empty((most, wide)), np.empty(wide)
-    sums, results = np.empty(wide * group), np.empty(wide * group, np.float32)
+    classes, line = np.zeros((most, LINE)), np.empty(CHUNK)
+    sums, results = np.empty(CHUNK * group), np.empty(CHUNK * group, np.float32)
     while True:
         piece = claim(address + 8 * f.CLAIMED)
         if piece >= call[f.CHUNKS]:
@@ -126,7 +115,7 @@ def _product_worker(address):  # type: ignore[no-untyped-def]
         _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums, results)
 
 
-_PRODUCT_ADDRESS = _product_worker.address
+_PRODUCT_ADDRESS = _product_worker.address or 0
 
 
 @numba.njit(cache=True)
@@ -152,27 +141,31 @@ def _run(address):  # type: ignore[no-untyped-def]
 
 
 def counted_outputs(
-    given: Activations, layers: Sequence["CpuLayer"], digits: Digits, dtype: torch.dtype
+    given: Activations,
+    layers: Sequence["CpuLayer"],
+    plans: Sequence[Plan],
+    digits: Digits,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """``(tokens, all rows)`` by counting bits.
 
     Args:
         given: not whitened.
         layers: of one input, on axis ``out``; or one without parities on axis ``in``.
+        plans: the layers'.
         digits: 1 (a8) or 2 (a15).
         dtype: float32 or bfloat16.
     """
     tokens, inputs = given.x.shape
-    blocks, lifting, kept = digits, 0, []
+    blocks: int = digits
+    lifting, fields = 0, list[int]()
     if layers[0].axis == "in":
         code, shape = layers[0].code, layers[0].shape
         blocks = blocks_needed(code, shape, digits)
-        kept.append(lift_plan(code, stream_groups(shape[1], code)))
-        lifting = kept[0].ctypes.data
-    fields, pieces, column = [], 0, 0
-    for bits, scales, bias, code, axis, shape in layers:
-        plan = plan_of(code, axis, shape)
-        kept.append(plan.table)  # which a cache may drop
+        lift = lift_plan(code, stream_groups(shape[1], code))
+        lifting = lift.ctypes.data
+    pieces, column = 0, 0
+    for (bits, scales, bias, _, _, shape), plan in zip(layers, plans, strict=True):
         fields += (
             plan.address, bits.data_ptr(), scales.data_ptr(), bias.data_ptr(), column, pieces,
         )  # fmt: skip

@@ -8,9 +8,13 @@ carries a flag that lets LLVM contract or reorder it.
 from collections.abc import Sequence
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba.core import cgutils as untyped
+from numba.core import types
+
+from gpu.cpu.native import intrinsic
+
+cgutils: Any = untyped
 
 _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
@@ -96,19 +100,23 @@ def _counting(operands: int) -> Any:
                 for word, count in zip(words_read, counts, strict=True):
                     ones = builder.call(popcount, [builder.and_(word, mask)])
                     builder.store(builder.add(builder.load(count[s]), ones), count[s])
-        one = _splat(builder, _I64(1), _WORDS)
         for block, count in enumerate(counts):
-            combined = zero
-            for place in reversed(count):
-                combined = builder.add(builder.shl(combined, one), builder.load(place))
-            signed = builder.sub(builder.shl(combined, one), _splat(builder, total, _WORDS))
+            # in pairs, twice the value the plane stands for: short chains of operations
+            places = [builder.load(c) for c in count]
+            for distance in (1, 2, 4):
+                shift = ir.Constant(_WORDS, [distance] * _WORDS.count)
+                upper = [builder.shl(place, shift) for place in places[1::2]]
+                pairs = [builder.add(a, b) for a, b in zip(places[::2], upper, strict=False)]
+                places = pairs + places[2 * len(upper) :]
+            doubled = builder.shl(places[0], ir.Constant(_WORDS, [1] * _WORDS.count))
+            signed = builder.sub(doubled, _splat(builder, total, _WORDS))
             real = builder.sitofp(signed, _DOUBLES)
             real = builder.fmul(real, _splat(builder, factor, _DOUBLES))
             place = builder.add(to, _I64(64 * block))
             _store(builder, builder.fadd(real, _load(builder, place, _DOUBLES, 8)), place, 8)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def counting(  # type: ignore[no-untyped-def]
         typing_context, bits, offsets, many, words, stride, planes, total, factor, to
     ):
@@ -121,6 +129,31 @@ def _counting(operands: int) -> Any:
 # apart, to[lane] += factor * (2 * sum_n sum_s 2**s * popcount(word & planes[n, s]) - total). A word
 # is the exclusive or of planes[n, 7], the signs, and of those at `bits` + each of `many` offsets.
 count_one, count_two, count_three, count_many = (_counting(n) for n in (1, 2, 3, 0))
+
+
+@intrinsic
+def project(typing_context, sums, terms, many, to):  # type: ignore[no-untyped-def]
+    """Of 16 lanes ``to[lane] = sum_j tap_j * sums[offset_j + lane]``, all of them float64.
+
+    `terms` is the address of `many` pairs: a tap's float64, then an int64 offset.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        sums, terms, many, to = values
+        blocks = range(COUNTED // _DOUBLES.count)
+        accs = [_variable(builder, ir.Constant(_DOUBLES, None)) for _ in blocks]
+        with cgutils.for_range(builder, many) as loop:
+            term = _plus(builder, terms, loop.index, 16)
+            tap = _splat(builder, _load(builder, term, _F64, 8), _DOUBLES)
+            source = _plus(builder, sums, _load(builder, _plus(builder, term, 1, 8), _I64, 8), 8)
+            for block, acc in enumerate(accs):
+                values = _load(builder, _plus(builder, source, block, 64), _DOUBLES, 8)
+                builder.store(builder.fadd(builder.load(acc), builder.fmul(tap, values)), acc)
+        for block, acc in enumerate(accs):
+            _store(builder, builder.load(acc), _plus(builder, to, block, 64), 8)
+        return context.get_dummy_value()
+
+    return types.void(*_int64s(4)), generate
 
 
 def _ordered(rows: int) -> Any:
@@ -144,7 +177,7 @@ def _ordered(rows: int) -> Any:
             _store(builder, builder.load(total), at, 4)
         return context.get_dummy_value()
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def ordered(  # type: ignore[no-untyped-def]
         typing_context, left, left_stride, right, right_stride, out, out_stride, terms
     ):
@@ -158,7 +191,7 @@ def _ordered(rows: int) -> Any:
 ordered_row, ordered_rows = _ordered(1), _ordered(4)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def bit_planes(typing_context, values, to):  # type: ignore[no-untyped-def]
     """Of 64 bytes at `values` bit s as word s of the 8 at `to`."""
 
@@ -176,72 +209,7 @@ def bit_planes(typing_context, values, to):  # type: ignore[no-untyped-def]
     return types.void(types.int64, types.int64), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer(typing_context, address):  # type: ignore[no-untyped-def]
-    """An address as a pointer, which `numba.carray` takes."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.inttoptr(values[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def claim(typing_context, address):  # type: ignore[no-untyped-def]
-    """The int64 at `address`, which is one more afterwards, whoever else claims."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.atomic_rmw("add", _at(builder, values[0], _I64), _I64(1), "seq_cst")
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_worker(typing_context, worker, data):  # type: ignore[no-untyped-def]
-    """``worker(data)``, of which `worker` is the address."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_I64])
-        builder.call(_at(builder, values[0], kind), [values[1]])
-        return context.get_dummy_value()
-
-    return types.void(*_int64s(2)), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def call_parallel(typing_context, parallel, worker, data, threads):  # type: ignore[no-untyped-def]
-    """``GOMP_parallel(worker, data, threads, 0)``, of which `parallel` is the address."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _I32, _I32])
-        threads = builder.trunc(values[3], _I32)
-        builder.call(_at(builder, values[0], kind), [values[1], values[2], threads, _I32(0)])
-        return context.get_dummy_value()
-
-    return types.void(*_int64s(4)), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def pattern(typing_context, value):  # type: ignore[no-untyped-def]
-    """The bits of a float64 as int64."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.bitcast(values[0], _I64)
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def from_pattern(typing_context, value):  # type: ignore[no-untyped-def]
-    """The float64 of such bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
-        return builder.bitcast(values[0], _F64)
-
-    return types.float64(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def sum_signs(typing_context, features, taps, many, start, low, high, apart):  # type: ignore[no-untyped-def]
     """Weights of 64 columns in `SUMMED` neighbouring lanes, as two int8 digits of base 128.
 

@@ -47,7 +47,7 @@ def equal(x, whitening, matrices, biases, digits) -> bool:
     st.sampled_from(GEOMETRIES),
     st.sampled_from(["in", "out"]),
     st.sampled_from([(40, 33), (63, 130), (65, 64), (131, 576), (192, 100)]),
-    st.sampled_from([1, 2, 3, 17]),
+    st.sampled_from([1, 3, 17, 40]),
     st.sampled_from(TYPES),
     st.sampled_from([1, 2]),
     st.booleans(),
@@ -133,3 +133,30 @@ def test_a_bias_of_another_size_is_refused():
     matrix = layer(np.random.default_rng(14), CODES["LQ-12/5+9"], "out", (50, 60))
     with pytest.raises(LiftError, match="bias of shape"):
         cpu_layer(matrix, torch.zeros(49))
+
+
+def test_what_does_not_fit_is_refused_before_any_kernel_reads_it():
+    rng = np.random.default_rng(15)
+    good = cpu_layer(layer(rng, CODES["LQ-12/5+9"], "out", (50, 60)))
+    across = cpu_layer(layer(rng, CODES["LQ-12/5+9"], "in", (50, 60)))
+    whitening, x = whitening_tensors(random_whitening(60, 1)), torch.ones(2, 60)
+    for given_x, layers, digits, message in (
+        (torch.ones(2, 61), [good], 1, r"need \(tokens, 60\)"),
+        (torch.ones(60), [good], 1, r"need \(tokens, 60\)"),
+        (x.double(), [good], 1, "torch.float64"),
+        (x, [good], 3, "neither 1"),
+        (x, [], 1, "need one axis"),
+        (x, [good, across], 1, "need one axis"),
+        (x, [good._replace(bits=good.bits[:-1])], 1, "words"),
+        (x, [good._replace(scales=good.scales[:-1])], 1, "49 scales"),
+        (x, [good._replace(bias=good.bias[:-1])], 1, "49 biases"),
+        (x, [good._replace(shape=(50, 30))], 1, "needs 60 columns"),
+    ):
+        with pytest.raises(LiftError, match=message):
+            cpu_linear(given_x, whitening, layers, digits)
+
+
+def test_a_layer_too_wide_for_int32_sums_is_refused():
+    matrix = layer(np.random.default_rng(16), CODES["LQ-1/1"], "out", (1, 262_144))
+    with pytest.raises(LiftError, match="over 262143"):
+        cpu_layer(matrix)

@@ -92,6 +92,27 @@ def test_several_python_threads_at_once(two_threads):
         assert all(pool.map(equal, examples))
 
 
+TASKS = """
+import os, torch
+from gpu.cpu.layer import cpu_linear
+from tests.gpu.test_cpu_threads import example
+
+torch.set_num_threads(2)
+given = [example(tokens) for tokens in (1, 40)]
+torch.ones(1 << 22).exp()
+before = len(os.listdir("/proc/self/task"))
+for x, whitening, layers, wanted in given * 3:
+    assert torch.equal(cpu_linear(x, whitening, layers, 1), wanted)
+    torch.ones(1 << 22).exp()
+assert len(os.listdir("/proc/self/task")) == before > 1, before
+"""
+
+
+def test_no_thread_is_added_to_torchs():
+    """A second pool would be there beside the first, whose threads spin."""
+    subprocess.run([sys.executable, "-c", TASKS], check=True, cwd=ROOT, timeout=300)
+
+
 AFTER_FORK = """
 import os, signal, torch
 from gpu.cpu.layer import cpu_linear
