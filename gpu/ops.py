@@ -1,8 +1,8 @@
 """The operators torch knows: ``liftquant::decode``, ``liftquant::bitmm``, ``liftquant::linear``.
 
 CPU tensors take `gpu.cpu`, CUDA and HIP tensors the Triton kernels, which are imported only then
-(compiled, not run on a GPU). To torch.compile all are
-opaque, so that no compiler fuses floating-point operations of theirs.
+(compiled, not run on a GPU). To torch.compile all are opaque, so that no compiler fuses
+floating-point operations of theirs.
 """
 
 import torch
