@@ -39,6 +39,15 @@ class LiftquantQuantizer(HfQuantizer):
         self._serving = quantization_config.serving()
         self._names: dict[str, str] = {}
 
+    def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
+        """Refuse what accelerate would move a layer's weights in and out for."""
+        places = set(map(str, device_map.values())) if isinstance(device_map, dict) else set()
+        if "disk" in places or ("cpu" in places and len(places) > 1):
+            raise LiftError(
+                f"device_map offloads to {', '.join(sorted(places & {'cpu', 'disk'}))}; give one "
+                "that keeps the whole model on devices that compute, or on the CPU"
+            )
+
     def update_attn_implementation(self, config: Any) -> Any:
         """The last step before files are looked for, when the guard has to be gone."""
         drop_guard(config)

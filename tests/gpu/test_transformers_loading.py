@@ -9,7 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 import liftquant
 from algo.checkpoint import Checkpoint
@@ -114,6 +119,18 @@ def test_headless_model_gives_the_same_states(checkpoint: Checkpoint) -> None:
             base(TOKENS).last_hidden_state,
             whole(TOKENS, output_hidden_states=True).hidden_states[-1],
         )
+
+
+def test_new_heads_may_be_new(checkpoint: Checkpoint) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, num_labels=3)
+    assert isinstance(model.model.layers[0].mlp.up_proj, ServedLinear)
+    assert logits(model).shape == (2, 3)
+
+
+@pytest.mark.parametrize("place", ["disk", 0])
+def test_offloading_is_refused(checkpoint: Checkpoint, place: Any) -> None:
+    with pytest.raises(LiftError, match=r"device_map offloads to cpu.*; give one that keeps"):
+        load(checkpoint.folder, device_map={"": "cpu", "model.layers.1": place})
 
 
 @pytest.mark.parametrize("size", ["4KB", "50GB"])
