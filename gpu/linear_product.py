@@ -101,7 +101,7 @@ class LinearProduct:
             plan: for a GPU; by default that of the user's table, or of the estimates that ship.
         """
         flat = x if x.ndim == 2 else x.reshape(-1, self.spec.inputs)
-        if len(flat) <= MOST_TOKENS:
+        if flat.shape[0] <= MOST_TOKENS:  # which costs less than `len`
             out = self._outputs(flat, parts, plan)
         else:
             # temporaries grow with the tokens of a call, results do not depend on the split
@@ -215,8 +215,7 @@ class PartsInPlace:
 
     def __init__(self, product: LinearProduct) -> None:
         self._product = product
-        self._at: list[int] = []
-        self._parts: Parts = {}
+        self._kept: tuple[list[int], Parts] = ([], {})  # in one piece: threads may share a layer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PartsInPlace":
         return PartsInPlace(self._product)
@@ -224,9 +223,11 @@ class PartsInPlace:
     def __call__(self, held: Sequence[torch.Tensor]) -> Parts:
         """As `LinearProduct.parts`; which takes longer than some products do."""
         at = [tensor.data_ptr() for tensor in held]
-        if at != self._at:
-            self._at, self._parts = at, self._product.parts(held)
-        return self._parts
+        lay, parts = self._kept
+        if at != lay:
+            parts = self._product.parts(held)
+            self._kept = at, parts
+        return parts
 
 
 @lru_cache(maxsize=512)  # more than the kinds of layers of a model

@@ -17,13 +17,13 @@ import torch
 from algo.activations import BASE, Digits
 from gpu.cpu.bits import WORD
 from gpu.cpu.decoding import PIECE, decode, decode_worker
-from gpu.cpu.fields import doubles, floats, int32s, int64s
+from gpu.cpu.fields import doubles, floats, int32s, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
 from gpu.cpu.plan import plan_of
 from gpu.cpu.prepare import Activations, digit_rows
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.turning import turned_round
-from gpu.cpu.vectors import SUMMED, call_parallel, claim
+from gpu.cpu.vectors import SUMMED, claim
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
@@ -129,8 +129,8 @@ def _decode(
     decode(call.buffer_info()[0])
 
 
-@numba.njit(nogil=True, cache=True)
-def _finish_tokens(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _finish_worker(address):  # type: ignore[no-untyped-def]
     call = int64s(address, F_FIELDS)
     rows, digits, stride = call[F_ROWS], call[F_DIGITS], call[F_STRIDE]
     scales, bias = floats(call[F_SCALES], rows), floats(call[F_BIAS], rows)
@@ -151,15 +151,8 @@ def _finish_tokens(address):  # type: ignore[no-untyped-def]
         finish(sums, scales, bias, steps[token], results, call[F_OUT_TYPE], to)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _finish_worker(address):  # type: ignore[no-untyped-def]
-    _finish_tokens(address)
-
-
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
 def _finish(address):  # type: ignore[no-untyped-def]
     call = int64s(address, F_FIELDS)
-    if call[F_THREADS] > 1 and call[F_TOKENS] > 1:
-        call_parallel(call[F_PARALLEL], call[F_WORKER], address, call[F_THREADS])
-    else:
-        _finish_tokens(address)
+    worker, threads = call[F_WORKER], call[F_THREADS]
+    share(call[F_PARALLEL], worker, address, threads, call[F_TOKENS])

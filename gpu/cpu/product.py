@@ -20,27 +20,27 @@ from algo.code import LiftCode
 from algo.lifted import bounds
 from algo.packing import stream_groups
 from gpu.cpu import fields as f
-from gpu.cpu.fields import doubles, floats, int64s
+from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
-from gpu.cpu.plan import CHUNK, plan_of
+from gpu.cpu.plan import CHUNK, LINE, plan_of
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
     COUNTED,
     PLANES,
-    call_parallel,
     claim,
     count_many,
     count_one,
     count_three,
     count_two,
+    project,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes):  # type: ignore[no-untyped-def]
     for lane in range(0, lanes, COUNTED):
         at, out = bits + 8 * lane, to + 8 * lane
@@ -54,7 +54,7 @@ def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes)
             count_many(at, offsets, many, words, stride, planes, total, factor, out)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no-untyped-def]
     """One piece of work: some groups of one layer, for all tokens."""
     address = layer[f.PLAN]
@@ -81,12 +81,9 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
                     np.float64(1 << PLANES * block), classes[c].ctypes.data, count + wrap,
                 )  # fmt: skip
         for i in range(group):
-            line[:] = 0
-            for j in range(taps):
-                at = plan[f.P_TAP_TABLE] + 3 * (i * taps + j)
-                tap, source, further = np.float64(table[at]), classes[table[at + 1]], table[at + 2]
-                for g in range(count):
-                    line[g] += tap * source[g + further]
+            terms = address + 8 * (plan[f.P_TERMS] + 2 * i * taps)
+            for lane in range(0, count, COUNTED):
+                project(classes.ctypes.data + 8 * lane, terms, taps, line.ctypes.data + 8 * lane)
             for m in range(parities):
                 at = plan[f.P_PARITY_TABLE] + (i * parities + m) * f.PARITY_FIELDS
                 for block in range(blocks):
@@ -103,8 +100,8 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
         finish(sums, scales[row:last], bias[row:last], step, results, kind, to)
 
 
-@numba.njit(nogil=True, cache=True)
-def multiply(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _product_worker(address):  # type: ignore[no-untyped-def]
     """Do the pieces of work that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
     count = call[f.LAYERS]
@@ -114,9 +111,8 @@ def multiply(address):  # type: ignore[no-untyped-def]
     for n in range(count):
         plan = int64s(layers[n, f.PLAN], f.P_FIELDS)
         most, group = max(most, plan[f.P_CLASSES]), max(group, plan[f.P_GROUP])
-    wide = CHUNK + 2 * COUNTED
-    classes, line = np.empty((most, wide)), np.empty(wide)
-    sums, results = np.empty(wide * group), np.empty(wide * group, np.float32)
+    classes, line = np.zeros((most, LINE)), np.empty(CHUNK)
+    sums, results = np.empty(CHUNK * group), np.empty(CHUNK * group, np.float32)
     while True:
         piece = claim(address + 8 * f.CLAIMED)
         if piece >= call[f.CHUNKS]:
@@ -125,11 +121,6 @@ def multiply(address):  # type: ignore[no-untyped-def]
         while layers[n, f.FIRST_CHUNK] > piece:
             n -= 1
         _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums, results)
-
-
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _product_worker(address):  # type: ignore[no-untyped-def]
-    multiply(address)
 
 
 _PRODUCT_ADDRESS = _product_worker.address
@@ -143,10 +134,8 @@ def _both(address, planes, totals, steps, integers):  # type: ignore[no-untyped-
     call[f.STEPS_AT] = steps.ctypes.data
     prepare_all(address, integers)
     call[f.CLAIMED] = 0
-    if call[f.THREADS] > 1 and call[f.CHUNKS] > 1:
-        call_parallel(call[f.PARALLEL], call[f.PRODUCT_WORKER], address, call[f.THREADS])
-    else:
-        multiply(address)
+    worker, threads = call[f.PRODUCT_WORKER], call[f.THREADS]
+    share(call[f.PARALLEL], worker, address, threads, call[f.CHUNKS])
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)

@@ -40,9 +40,10 @@ class Small(nn.Module):
 @pytest.mark.parametrize("layers", [LINEAR, PARITIES], ids=str)
 def test_the_operator_passes_opcheck(layers):
     module, alone = made(layers, "out", 1)
-    for x in (inputs(3), inputs(2, torch.bfloat16).reshape(2, 1, INPUTS), inputs(0)):
-        torch.library.opcheck(torch.ops.liftquant.linear.default, arguments(module, x))
-        assert same(linear(*arguments(module, x)), expected(alone, x))
+    x = inputs(2, torch.bfloat16).reshape(2, 1, INPUTS)
+    torch.library.opcheck(torch.ops.liftquant.linear.default, arguments(module, x))
+    for given in (x, inputs(3), inputs(0)):
+        assert same(linear(*arguments(module, given)), expected(alone, given))
 
 
 @pytest.mark.parametrize("digits", [1, 2])
@@ -102,31 +103,27 @@ def test_an_exported_model_gives_the_same_bits_for_any_batch(strict):
     assert same(alone.half()(inputs(3)), model.gate(inputs(3)))
 
 
-def test_an_exported_program_runs_in_another_process(tmp_path):
+def test_another_process_needs_the_operator_alone_and_no_triton(tmp_path):
     model = Small()
     exported = torch.export.export(model, (inputs(3),), dynamic_shapes=({0: Dim("tokens")},))
     torch.export.save(exported, tmp_path / "model.pt2")
     x = inputs(5)
     torch.save({"x": x, "y": model(x)}, tmp_path / "tensors.pt")
+    held = [getattr(model.qkv, name) for name in model.qkv._held]
+    torch.save([*held, model.qkv(x)], tmp_path / "layer.pt")
+    (tmp_path / "spec.json").write_text(model.qkv._spec)
     code = f"""
-import torch, gpu.ops
-tensors = torch.load({str(tmp_path / "tensors.pt")!r}, weights_only=True)
-program = torch.export.load({str(tmp_path / "model.pt2")!r})
+import sys, torch, gpu.ops
+from pathlib import Path
+folder = Path({str(tmp_path)!r})
 torch.set_num_threads(1)
-y = program.module()(tensors["x"])
-assert torch.equal(y.view(torch.int32), tensors["y"].view(torch.int32))
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_a_layer_runs_on_the_cpu_without_triton():
-    code = """
-import sys, torch
-from tests.gpu.served import LINEAR, PARITIES, made
-for layers in (LINEAR, PARITIES):
-    module, _ = made(layers, "out", 1)
-    module(torch.ones(1, 77))
-assert not {"triton", "torch._dynamo"} & set(sys.modules)
+tensors = torch.load(folder / "tensors.pt", weights_only=True)
+x, same = tensors["x"], lambda a, b: torch.equal(a.view(torch.int32), b.view(torch.int32))
+*held, y = torch.load(folder / "layer.pt", weights_only=True)
+assert same(torch.ops.liftquant.linear(x, held, (folder / "spec.json").read_text()), y)
+assert not {{"triton", "torch._dynamo"}} & set(sys.modules)
+program = torch.export.load(folder / "model.pt2")
+assert same(program.module()(x), tensors["y"])
 """
     subprocess.run([sys.executable, "-c", code], check=True)
 
