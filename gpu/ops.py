@@ -1,7 +1,8 @@
 """The operators torch knows: ``liftquant::decode``, ``liftquant::bitmm``, ``liftquant::linear``.
 
-CPU tensors take the plain torch path, CUDA and HIP tensors the Triton kernels, which are imported
-only then (compiled, not run on a GPU). To torch.compile both are opaque; it calls them as they are.
+On CPU tensors decode is plain torch and bitmm counts bits; CUDA and HIP tensors take the Triton
+kernels, which are imported only then (compiled, not run on a GPU). To torch.compile both are
+opaque; it calls them as they are.
 """
 
 import torch
@@ -72,7 +73,9 @@ def _(
 def _bitmm(words: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
     _, columns = check_bitmm(words, digits)
     if _on_cpu(words):
-        return reference.bitmm(words, digits)
+        from gpu.cpu import bitmm as counting
+
+        return counting.bitmm(words, digits)
     from gpu.bitmm import launch
     from gpu.interpret import as_is
     from gpu.tiles import default_tile

@@ -197,8 +197,20 @@ def claim(typing_context, address):  # type: ignore[no-untyped-def]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def call_parallel(typing_context, parallel, function, data, threads):  # type: ignore[no-untyped-def]
-    """``GOMP_parallel(function, data, threads, 0)``, of which `parallel` is the address."""
+def call_worker(typing_context, worker, data):  # type: ignore[no-untyped-def]
+    """``worker(data)``, of which `worker` is the address."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        kind = ir.FunctionType(ir.VoidType(), [_I64])
+        builder.call(_at(builder, values[0], kind), [values[1]])
+        return context.get_dummy_value()
+
+    return types.void(*_int64s(2)), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_parallel(typing_context, parallel, worker, data, threads):  # type: ignore[no-untyped-def]
+    """``GOMP_parallel(worker, data, threads, 0)``, of which `parallel` is the address."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [_I64, _I64, _I32, _I32])
