@@ -6,6 +6,7 @@ It is self-contained: with the tensors that are stored of a layer it says all th
 import base64
 import binascii
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from algo.activations import Digits
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.files import read_json
 from algo.layer_tensors import stored_matrix, stored_whitening
-from algo.manifest import WHITENING, LayerEntry, Manifest
+from algo.manifest import MANIFEST, WHITENING, LayerEntry, Manifest
 from algo.matrix import Axis, PackedMatrix, layer_word_shape
 from algo.whitening import Whitening, skew_entries
 
 METHOD: Literal["liftquant"] = "liftquant"
 VERSION: Literal[1] = 1
+CONFIG = "config.json"
 SECTION = "quantization_config"
 
 
@@ -102,7 +105,10 @@ class ServingConfig:
                 f"{where}: rotation {layer.whitening} is for {left * right} inputs, layer {name} "
                 f"has {layer.shape[1]}; fetch the checkpoint's config.json again"
             )
-        layer_word_shape(name, layer.shape, self._codes[layer.code], layer.axis)
+        try:
+            layer_word_shape(name, layer.shape, self._codes[layer.code], layer.axis)
+        except LiftError as error:
+            raise LiftError(f"{where}: {error}") from None
 
     def codes(self) -> dict[str, LiftCode]:
         """The codes that layers name."""
@@ -228,6 +234,15 @@ def _factor(text: str, size: int, where: str) -> torch.Tensor:
         )
     values = np.frombuffer(data, "<f4").astype(np.float32)
     return torch.from_numpy(values.reshape(size, size))
+
+
+def saved_by_transformers(folder: Path) -> bool:
+    """Whether a directory is not a checkpoint but what ``save_pretrained`` made of one."""
+    if (folder / MANIFEST).exists() or not (folder / CONFIG).is_file():
+        return False
+    config = read_json(folder / CONFIG)
+    section = config.get(SECTION) if isinstance(config, dict) else None
+    return isinstance(section, dict) and section.get("quant_method") == METHOD
 
 
 def layer_parts(

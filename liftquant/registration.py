@@ -1,5 +1,6 @@
 """Telling transformers of the method as soon as it is imported, without importing it."""
 
+import importlib
 import importlib.util
 import sys
 import warnings
@@ -13,8 +14,8 @@ MODULE = "transformers.quantizers.auto"
 
 def register_with_transformers() -> None:
     """Register the method now if transformers' quantizers are loaded, or else when they are."""
-    module = sys.modules.get(MODULE)
-    if module is not None and not getattr(module.__spec__, "_initializing", False):
+    if MODULE in sys.modules:
+        importlib.import_module(MODULE)  # waits where another thread is at it
         _register()
     elif not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
