@@ -1,4 +1,4 @@
-"""What cannot be served is refused, in words; nothing is ever served with weights that did not come."""
+"""What cannot be served is refused, in words; no weights are served that did not come."""
 
 import json
 import pickle
@@ -79,7 +79,7 @@ def test_fused_layers_are_quantised_all_or_none(llama: Path, tmp_path: Path) -> 
 def test_what_is_no_linear_layer_is_refused_where_it_is_quantised(llama: Path) -> None:
     from torch import nn
 
-    with pytest.raises(LiftError, match="is a Embedding of vLLM.*only linear layers"):
+    with pytest.raises(LiftError, match=r"is a Embedding of vLLM.*only linear layers"):
         _config(llama).get_quant_method(nn.Embedding(2, 2), Q)
 
 

@@ -37,9 +37,7 @@ AS_SERVED = {"enforce_eager": False, "max_model_len": 512, "max_num_batched_toke
 @pytest.fixture(scope="module")
 def answer(asking: Asking, real_checkpoint: Path) -> dict[str, Any]:
     """Offline, compiled: the prompts and the chat."""
-    return asking(
-        real_checkpoint, PROMPTS, TOKENS, [CHAT], hf_overrides=TWO_DIGITS, **AS_SERVED
-    )
+    return asking(real_checkpoint, PROMPTS, TOKENS, [CHAT], hf_overrides=TWO_DIGITS, **AS_SERVED)
 
 
 def test_twenty_prompts_end_as_with_transformers(
