@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _TRANSFORM = ("pre", "turn_left", "turn_right")
 _STORED = {"weight": torch.uint32} | dict.fromkeys(("scales", *_TRANSFORM), torch.bfloat16)
-_QKV: dict[Any, int] = {"q": 0, "k": 1, "v": 2}
+_QKV = {"q": 0, "k": 1, "v": 2}
 _ABSENT = -0.0  # adding it changes no number, not even the sign of a zero
 
 
@@ -91,7 +91,8 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
                 raise LiftError(f"vLLM does not tell which of {self._members} a tensor belongs to")
             return self._members[0]
         first = shard[0] if isinstance(shard, tuple) else shard
-        return self._members[self._parts[_QKV.get(first, first)].member]
+        part = _QKV[first] if isinstance(first, str) else first
+        return self._members[self._parts[part].member]
 
     def process_weights_after_loading(self, layer: Any) -> None:
         """Build the layer out of what was loaded, and let go of that.
