@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from algo.errors import LiftError
@@ -77,19 +78,16 @@ def test_fused_layers_are_quantised_all_or_none(llama: Path, tmp_path: Path) -> 
 
 
 def test_what_is_no_linear_layer_is_refused_where_it_is_quantised(llama: Path) -> None:
-    from torch import nn
-
     with pytest.raises(LiftError, match=r"is a Embedding of vLLM.*only linear layers"):
-        _config(llama).get_quant_method(nn.Embedding(2, 2), Q)
+        _config(llama).get_quant_method(torch.nn.Embedding(2, 2), Q)
 
 
 def test_the_rest_is_left_to_vllm(llama: Path) -> None:
-    from torch import nn
     from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
     config = _config(llama)
     assert isinstance(config.get_quant_method(_linear(), "lm_head"), UnquantizedLinearMethod)
-    assert config.get_quant_method(nn.Embedding(2, 2), "model.embed_tokens") is None
+    assert config.get_quant_method(torch.nn.Embedding(2, 2), "model.embed_tokens") is None
 
 
 def test_a_damaged_section_is_refused(llama: Path, tmp_path: Path) -> None:
@@ -117,6 +115,55 @@ def test_a_config_reaches_another_process_whole(llama: Path) -> None:
     assert (sent.digits, sent.packed_modules_mapping) == (2, config.packed_modules_mapping)
     method = sent.get_quant_method(_linear(), "model.layers.0.self_attn.qkv_proj")
     assert type(method).__name__ == "LiftquantLinearMethod"
+
+
+def _qkv(**fields: Any) -> Any:
+    """What a method sees of vLLM's fused layer: one head of 128 rows, k and v of 64."""
+    layer = torch.nn.Module()
+    seen = {"prefix": "model.layers.0.self_attn.qkv_proj", "tp_rank": 0, "tp_size": 1}
+    for name, value in {**seen, **fields}.items():
+        setattr(layer, name, value)
+    return layer
+
+
+def _created(config: Any, inputs: int = 128, sizes: tuple[int, ...] = (128, 64, 64)) -> Any:
+    method = config.get_quant_method(_linear(), "model.layers.0.self_attn.qkv_proj")
+    layer = _qkv()
+    method.create_weights(layer, inputs, list(sizes), inputs, sum(sizes), "any")
+    return method, layer
+
+
+def test_a_layer_of_other_inputs_is_refused(llama: Path) -> None:
+    with pytest.raises(LiftError, match=rf"{Q} has 128 inputs in the checkpoint and 64 in vLLM"):
+        _created(_config(llama), inputs=64)
+
+
+def test_a_layer_of_other_outputs_is_refused(llama: Path) -> None:
+    with pytest.raises(LiftError, match=r"outputs \[128, 64, 32\] in vLLM.*of another model"):
+        _created(_config(llama), sizes=(128, 64, 32))
+
+
+def test_a_tensor_of_no_certain_layer_is_refused(llama: Path) -> None:
+    _, layer = _created(_config(llama))
+    with pytest.raises(LiftError, match=r"does not tell which of .*q_proj.*k_proj.*v_proj"):
+        layer.scales.weight_loader(layer.scales, layer.scales.data)
+
+
+def test_fused_layers_in_different_bases_are_refused(llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(llama, tmp_path / "copy")
+    # v_proj alone has input scales
+    name = "model.layers.0.self_attn.v_proj"
+    _edit(folder, lambda c: c["quantization_config"]["layers"][name].update(pre=name))
+    method, layer = _created(_config(folder))
+    tensors = load_file(folder / "block-000.safetensors")
+    for shard in "qkv":
+        for leaf in ("weight", "scales"):
+            parameter = getattr(layer, leaf)
+            parameter.weight_loader(parameter, tensors[f"{Q[:-6]}{shard}_proj.{leaf}"], shard)
+    ones = torch.ones(128, dtype=torch.bfloat16)
+    layer.pre.weight_loader(layer.pre, ones, "v")
+    with pytest.raises(LiftError, match=rf"{Q} and {name} as one layer.*different bases"):
+        method.process_weights_after_loading(layer)
 
 
 def test_layers_go_by_the_names_of_vllm(llama: Path) -> None:
