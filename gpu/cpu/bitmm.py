@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from gpu.cpu.bits import SLACK, WORD
-from gpu.cpu.fields import int64s
+from gpu.cpu.fields import int64s, share
 from gpu.cpu.threads import parallel_address, thread_count
-from gpu.cpu.vectors import COUNTED, PLANES, bit_planes, call_parallel, claim, count_one, pointer
+from gpu.cpu.vectors import COUNTED, PLANES, bit_planes, claim, count_one, pointer
 from gpu.tables import as_int32
 
 # what the product is told, as int64
@@ -62,8 +62,8 @@ def _planes(digits, planes, totals):  # type: ignore[no-untyped-def]
                 bit_planes(piece.ctypes.data + WORD * word, planes.ctypes.data + at)
 
 
-@numba.njit(nogil=True, cache=True)
-def _multiply(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _worker(address):  # type: ignore[no-untyped-def]
     call = int64s(address, B_FIELDS)
     rows, columns, words, blocks = call[B_ROWS], call[B_COLUMNS], call[B_WORDS], call[B_BLOCKS]
     out = numba.carray(pointer(call[B_OUT]), (rows, columns), np.int32)
@@ -88,15 +88,8 @@ def _multiply(address):  # type: ignore[no-untyped-def]
                 out[first + r, n] = np.int32(line[r])
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _worker(address):  # type: ignore[no-untyped-def]
-    _multiply(address)
-
-
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
 def _product(address):  # type: ignore[no-untyped-def]
     call = int64s(address, B_FIELDS)
-    if call[B_THREADS] > 1 and call[B_PIECES] > 1:
-        call_parallel(call[B_PARALLEL], call[B_WORKER], address, call[B_THREADS])
-    else:
-        _multiply(address)
+    worker, threads = call[B_WORKER], call[B_THREADS]
+    share(call[B_PARALLEL], worker, address, threads, call[B_PIECES])

@@ -17,13 +17,13 @@ import torch
 from algo.activations import BASE, Digits
 from gpu.cpu.bits import WORD
 from gpu.cpu.decoding import PIECE, decode, decode_worker
-from gpu.cpu.fields import doubles, floats, int32s, int64s
+from gpu.cpu.fields import doubles, floats, int32s, int64s, share
+from gpu.cpu.finish import WRITTEN, finish
 from gpu.cpu.plan import plan_of
 from gpu.cpu.prepare import Activations, digit_rows
-from gpu.cpu.product import finish
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.turning import turned_round
-from gpu.cpu.vectors import SUMMED, call_parallel, claim
+from gpu.cpu.vectors import SUMMED, claim
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
@@ -33,8 +33,8 @@ PART = 1 << 24  # bytes of both planes of a part
 # what finishing is told, as int64
 (
     F_CLAIMED, F_TOKENS, F_DIGITS, F_ROWS, F_LOW, F_HIGH, F_STRIDE, F_SCALES, F_BIAS, F_STEPS,
-    F_OUT, F_OUT_STRIDE, F_THREADS, F_PARALLEL, F_WORKER, F_FIELDS,
-) = range(16)  # fmt: skip
+    F_OUT, F_OUT_TYPE, F_OUT_STRIDE, F_THREADS, F_PARALLEL, F_WORKER, F_FIELDS,
+) = range(17)  # fmt: skip
 
 
 class _Part(NamedTuple):
@@ -47,18 +47,19 @@ class _Part(NamedTuple):
 
 
 def decoded_outputs(
-    given: Activations, layers: Sequence["CpuLayer"], digits: Digits
+    given: Activations, layers: Sequence["CpuLayer"], digits: Digits, dtype: torch.dtype
 ) -> torch.Tensor:
-    """float32 ``(tokens, all rows)``, each layer decoded and multiplied part by part.
+    """``(tokens, all rows)``, each layer decoded and multiplied part by part.
 
     Args:
         given: not whitened.
         layers: of one input.
         digits: 1 (a8) or 2 (a15).
+        dtype: float32 or bfloat16.
     """
     inner = max(_inner(layer) for layer in layers)
     columns, steps = digit_rows(given, digits, inner)
-    out = torch.empty((len(steps), sum(layer.shape[0] for layer in layers)))
+    out = torch.empty((len(steps), sum(layer.shape[0] for layer in layers)), dtype=dtype)
     offset = 0
     for layer in layers:
         for part in _parts(layer, inner):
@@ -66,8 +67,8 @@ def decoded_outputs(
             call = array("q", [
                 0, len(steps), digits, part.rows, low.data_ptr(), high.data_ptr(), low.shape[1],
                 layer.scales.data_ptr() + 4 * part.first, layer.bias.data_ptr() + 4 * part.first,
-                steps.data_ptr(), out.data_ptr() + 4 * (offset + part.first), out.shape[1],
-                thread_count(), parallel_address(), _finish_worker.address,
+                steps.data_ptr(), out[:, offset + part.first :].data_ptr(), WRITTEN.index(dtype),
+                out.shape[1], thread_count(), parallel_address(), _finish_worker.address,
             ])  # fmt: skip
             _finish(call.buffer_info()[0])
         offset += layer.shape[0]
@@ -128,13 +129,13 @@ def _decode(
     decode(call.buffer_info()[0])
 
 
-@numba.njit(nogil=True, cache=True)
-def _finish_tokens(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _finish_worker(address):  # type: ignore[no-untyped-def]
     call = int64s(address, F_FIELDS)
     rows, digits, stride = call[F_ROWS], call[F_DIGITS], call[F_STRIDE]
     scales, bias = floats(call[F_SCALES], rows), floats(call[F_BIAS], rows)
     steps = doubles(call[F_STEPS], call[F_TOKENS])
-    sums = np.empty(rows)
+    sums, results = np.empty(rows), np.empty(rows, np.float32)
     while True:
         token = claim(address + 8 * F_CLAIMED)
         if token >= call[F_TOKENS]:
@@ -146,19 +147,12 @@ def _finish_tokens(address):  # type: ignore[no-untyped-def]
             worth = np.float64(BASE**k)
             for r in range(rows):
                 sums[r] += worth * (np.float64(low[r]) + BASE * np.float64(high[r]))
-        out = floats(call[F_OUT] + 4 * token * call[F_OUT_STRIDE], rows)
-        finish(sums, scales, bias, steps[token], out)
-
-
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def _finish_worker(address):  # type: ignore[no-untyped-def]
-    _finish_tokens(address)
+        to = call[F_OUT] + token * call[F_OUT_STRIDE] * (2 if call[F_OUT_TYPE] else 4)
+        finish(sums, scales, bias, steps[token], results, call[F_OUT_TYPE], to)
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
 def _finish(address):  # type: ignore[no-untyped-def]
     call = int64s(address, F_FIELDS)
-    if call[F_THREADS] > 1 and call[F_TOKENS] > 1:
-        call_parallel(call[F_PARALLEL], call[F_WORKER], address, call[F_THREADS])
-    else:
-        _finish_tokens(address)
+    worker, threads = call[F_WORKER], call[F_THREADS]
+    share(call[F_PARALLEL], worker, address, threads, call[F_TOKENS])

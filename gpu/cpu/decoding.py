@@ -10,8 +10,8 @@ import numba
 import numpy as np
 
 from gpu.cpu import fields as f
-from gpu.cpu.fields import int64s
-from gpu.cpu.vectors import SUMMED, call_parallel, claim, sum_signs
+from gpu.cpu.fields import int64s, share
+from gpu.cpu.vectors import SUMMED, claim, sum_signs
 
 # what a decoding is told, as int64
 (
@@ -21,7 +21,7 @@ from gpu.cpu.vectors import SUMMED, call_parallel, claim, sum_signs
 PIECE = 64  # lanes of a piece of work
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _piece(call, number, features, taps, parities):  # type: ignore[no-untyped-def]
     """Some groups of one word of columns."""
     address = call[D_PLAN]
@@ -65,8 +65,8 @@ def _piece(call, number, features, taps, parities):  # type: ignore[no-untyped-d
                 features[j] += 8 * SUMMED
 
 
-@numba.njit(nogil=True, cache=True)
-def decode_pieces(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def decode_worker(address):  # type: ignore[no-untyped-def]
     """Decode the pieces that this thread claims."""
     call = int64s(address, D_FIELDS)
     plan = int64s(call[D_PLAN], f.P_FIELDS)
@@ -80,16 +80,9 @@ def decode_pieces(address):  # type: ignore[no-untyped-def]
         _piece(call, number, features, taps, parities)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def decode_worker(address):  # type: ignore[no-untyped-def]
-    decode_pieces(address)
-
-
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
 def decode(address):  # type: ignore[no-untyped-def]
     """Decode what the block at `address` tells."""
     call = int64s(address, D_FIELDS)
-    if call[D_THREADS] > 1 and call[D_PIECES] > 1:
-        call_parallel(call[D_PARALLEL], call[D_WORKER], address, call[D_THREADS])
-    else:
-        decode_pieces(address)
+    worker, threads = call[D_WORKER], call[D_THREADS]
+    share(call[D_PARALLEL], worker, address, threads, call[D_PIECES])

@@ -18,13 +18,12 @@ from algo.activations import BASE, LARGEST
 from algo.activations import Digits as DigitCount
 from algo.code import LiftCode
 from gpu.cpu import fields as f
-from gpu.cpu.fields import doubles, floats, int16s, int32s, int64s
+from gpu.cpu.fields import doubles, floats, int16s, int32s, int64s, share
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
     COLUMNS,
     PLANES,
     bit_planes,
-    call_parallel,
     claim,
     ordered_row,
     ordered_rows,
@@ -63,7 +62,7 @@ def readable(x: torch.Tensor) -> torch.Tensor:
     return typed if typed.stride(1) == 1 else typed.contiguous()
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _product(left, left_stride, right, right_stride, out, out_stride, rows, columns, terms):  # type: ignore[no-untyped-def]
     """float32 products in order; addresses and strides in elements; columns are padded to 16."""
     for column in range(0, columns, COLUMNS):
@@ -82,7 +81,7 @@ def _product(left, left_stride, right, right_stride, out, out_stride, rows, colu
             row += 1
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _whiten(call, token, read, half, square):  # type: ignore[no-untyped-def]
     """The token's whitened square into the rows of `square`, which are those of `half`."""
     outer, inner = call[f.OUTER], call[f.INNER]
@@ -115,7 +114,7 @@ def _whiten(call, token, read, half, square):  # type: ignore[no-untyped-def]
     _product(call[f.LEFT], outer, at, stride, square.ctypes.data, stride, outer, inner, outer)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _quantise(call, square, integers):  # type: ignore[no-untyped-def]
     """The integers of a whitened square; the step is returned."""
     outer, inner, largest = call[f.OUTER], call[f.INNER], call[f.LARGEST_AT]
@@ -148,7 +147,7 @@ def lift_plan(code: LiftCode, groups: int) -> npt.NDArray[np.int64]:
     return np.array([*head, *code.taps.astype(np.int64).reshape(-1).tolist()], np.int64)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _lift(address, integers, lifted):  # type: ignore[no-untyped-def]
     """`algo.lifted.lift` of one token."""
     head = int64s(address, 4)
@@ -163,7 +162,7 @@ def _lift(address, integers, lifted):  # type: ignore[no-untyped-def]
                     lifted[(g * bits + j) % (groups * bits)] += taps[i * features + j] * value
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _planes(call, token, values):  # type: ignore[no-untyped-def]
     """Magnitudes of integers in planes, blocks of 7 with the signs; and each block's total."""
     words, blocks, inner = call[f.WORDS], call[f.BLOCKS], len(values)
@@ -181,7 +180,7 @@ def _planes(call, token, values):  # type: ignore[no-untyped-def]
             bit_planes(piece.ctypes.data + 64 * n, call[f.PLANES_AT] + (index * words + n) * size)
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     """Integers as rows of int8 digits of base 128, least significant first, zeros after them."""
     count, stride = call[f.DIGITS], call[f.DIGIT_STRIDE]
@@ -196,8 +195,8 @@ def _digits(call, token, integers):  # type: ignore[no-untyped-def]
     rows[:, len(integers) :] = 0
 
 
-@numba.njit(nogil=True, cache=True)
-def prepare_tokens(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _prepare_worker(address):  # type: ignore[no-untyped-def]
     """Prepare the tokens that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
     outer, inner, n = call[f.OUTER], call[f.INNER], call[f.INPUTS]
@@ -224,9 +223,7 @@ def prepare_tokens(address):  # type: ignore[no-untyped-def]
             _planes(call, token, integers)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def prepare_worker(address):  # type: ignore[no-untyped-def]
-    prepare_tokens(address)
+PREPARE_ADDRESS = _prepare_worker.address
 
 
 @numba.njit(cache=True)
@@ -234,10 +231,8 @@ def prepare_all(address, integers):  # type: ignore[no-untyped-def]
     """Prepare all tokens; `integers` is where these are kept until the kernels are done."""
     call = int64s(address, f.CALL_FIELDS)
     call[f.CLAIMED], call[f.INTEGERS_AT] = 0, integers.ctypes.data
-    if call[f.THREADS] > 1 and call[f.TOKENS] > 1:
-        call_parallel(call[f.PARALLEL], call[f.PREPARE_WORKER], address, call[f.THREADS])
-    else:
-        prepare_tokens(address)
+    worker, threads = call[f.PREPARE_WORKER], call[f.THREADS]
+    share(call[f.PARALLEL], worker, address, threads, call[f.TOKENS])
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
@@ -267,6 +262,6 @@ def digit_rows(
         thread_count(),
         parallel_address(),
     )
-    call[f.PREPARE_WORKER] = prepare_worker.address
+    call[f.PREPARE_WORKER] = PREPARE_ADDRESS
     _run(call.buffer_info()[0])
     return rows, steps

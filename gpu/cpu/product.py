@@ -20,28 +20,27 @@ from algo.code import LiftCode
 from algo.lifted import bounds
 from algo.packing import stream_groups
 from gpu.cpu import fields as f
-from gpu.cpu.fields import doubles, floats, int64s
-from gpu.cpu.plan import CHUNK, plan_of
-from gpu.cpu.prepare import Activations, lift_plan, prepare_all, prepare_worker
+from gpu.cpu.fields import doubles, floats, int64s, share
+from gpu.cpu.finish import WRITTEN, finish
+from gpu.cpu.plan import CHUNK, LINE, plan_of
+from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
     COUNTED,
     PLANES,
-    call_parallel,
     claim,
     count_many,
     count_one,
     count_three,
     count_two,
-    from_pattern,
-    pattern,
+    project,
 )  # fmt: skip
 
 if TYPE_CHECKING:
     from gpu.cpu.layer import CpuLayer
 
 
-@numba.njit(cache=True)
+@numba.njit(inline="always")
 def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes):  # type: ignore[no-untyped-def]
     for lane in range(0, lanes, COUNTED):
         at, out = bits + 8 * lane, to + 8 * lane
@@ -55,26 +54,8 @@ def _count(bits, offsets, many, words, stride, planes, total, factor, to, lanes)
             count_many(at, offsets, many, words, stride, planes, total, factor, out)
 
 
-@numba.njit(cache=True)
-def finish(sums, scales, bias, step, out):  # type: ignore[no-untyped-def]
-    """`algo.activations.product_rounded_once`, plus the bias."""
-    split = 2.0**27 + 1
-    step_high = step * split - (step * split - step)
-    step_low = step - step_high
-    for r in range(len(out)):
-        a = sums[r] * np.float64(scales[r])
-        product = a * step
-        high = a * split - (a * split - a)
-        low = a - high
-        lost = low * step_low - (((product - high * step_high) - low * step_high) - high * step_low)
-        bits = pattern(product)
-        away = np.int64(1) if (lost > 0) == (product > 0) else np.int64(-1)
-        moved = away if (lost != 0) & (bits & 1 == 0) else np.int64(0)
-        out[r] = np.float32(from_pattern(bits + moved)) + bias[r]
-
-
-@numba.njit(cache=True)
-def _chunk(call, layer, piece, classes, line, sums):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always")
+def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no-untyped-def]
     """One piece of work: some groups of one layer, for all tokens."""
     address = layer[f.PLAN]
     plan = int64s(address, f.P_FIELDS)
@@ -100,12 +81,9 @@ def _chunk(call, layer, piece, classes, line, sums):  # type: ignore[no-untyped-
                     np.float64(1 << PLANES * block), classes[c].ctypes.data, count + wrap,
                 )  # fmt: skip
         for i in range(group):
-            line[:] = 0
-            for j in range(taps):
-                at = plan[f.P_TAP_TABLE] + 3 * (i * taps + j)
-                tap, source, further = np.float64(table[at]), classes[table[at + 1]], table[at + 2]
-                for g in range(count):
-                    line[g] += tap * source[g + further]
+            terms = address + 8 * (plan[f.P_TERMS] + 2 * i * taps)
+            for lane in range(0, count, COUNTED):
+                project(classes.ctypes.data + 8 * lane, terms, taps, line.ctypes.data + 8 * lane)
             for m in range(parities):
                 at = plan[f.P_PARITY_TABLE] + (i * parities + m) * f.PARITY_FIELDS
                 for block in range(blocks):
@@ -116,29 +94,25 @@ def _chunk(call, layer, piece, classes, line, sums):  # type: ignore[no-untyped-
                     )  # fmt: skip
             for g in range(count):
                 sums[g * group + i] = line[g]
-        out = floats(
-            call[f.OUT] + 4 * (token * call[f.OUT_STRIDE] + layer[f.COLUMN] + row), last - row
-        )
-        finish(
-            sums, scales[row:last], bias[row:last], doubles(call[f.STEPS_AT], token + 1)[token], out
-        )
+        column = token * call[f.OUT_STRIDE] + layer[f.COLUMN] + row
+        kind, step = call[f.OUT_TYPE], doubles(call[f.STEPS_AT], token + 1)[token]
+        to = call[f.OUT] + column * (2 if kind else 4)
+        finish(sums, scales[row:last], bias[row:last], step, results, kind, to)
 
 
-@numba.njit(nogil=True, cache=True)
-def multiply(address):  # type: ignore[no-untyped-def]
+@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
+def _product_worker(address):  # type: ignore[no-untyped-def]
     """Do the pieces of work that this thread claims."""
     call = int64s(address, f.CALL_FIELDS)
     count = call[f.LAYERS]
-    layers = int64s(address + 8 * f.CALL_FIELDS, count * f.LAYER_FIELDS).reshape(
-        count, f.LAYER_FIELDS
-    )
+    fields = int64s(address + 8 * f.CALL_FIELDS, count * f.LAYER_FIELDS)
+    layers = fields.reshape(count, f.LAYER_FIELDS)
     most, group = 1, 1
     for n in range(count):
         plan = int64s(layers[n, f.PLAN], f.P_FIELDS)
         most, group = max(most, plan[f.P_CLASSES]), max(group, plan[f.P_GROUP])
-    wide = CHUNK + 2 * COUNTED
-    classes, line = np.empty((most, wide)), np.empty(wide)
-    sums = np.empty(wide * group)
+    classes, line = np.zeros((most, LINE)), np.empty(CHUNK)
+    sums, results = np.empty(CHUNK * group), np.empty(CHUNK * group, np.float32)
     while True:
         piece = claim(address + 8 * f.CLAIMED)
         if piece >= call[f.CHUNKS]:
@@ -146,12 +120,10 @@ def multiply(address):  # type: ignore[no-untyped-def]
         n = count - 1
         while layers[n, f.FIRST_CHUNK] > piece:
             n -= 1
-        _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums)
+        _chunk(call, layers[n], piece - layers[n, f.FIRST_CHUNK], classes, line, sums, results)
 
 
-@numba.cfunc(numba.void(numba.int64), cache=True)  # type: ignore[untyped-decorator]
-def product_worker(address):  # type: ignore[no-untyped-def]
-    multiply(address)
+_PRODUCT_ADDRESS = _product_worker.address
 
 
 @numba.njit(cache=True)
@@ -162,10 +134,8 @@ def _both(address, planes, totals, steps, integers):  # type: ignore[no-untyped-
     call[f.STEPS_AT] = steps.ctypes.data
     prepare_all(address, integers)
     call[f.CLAIMED] = 0
-    if call[f.THREADS] > 1 and call[f.CHUNKS] > 1:
-        call_parallel(call[f.PARALLEL], call[f.PRODUCT_WORKER], address, call[f.THREADS])
-    else:
-        multiply(address)
+    worker, threads = call[f.PRODUCT_WORKER], call[f.THREADS]
+    share(call[f.PARALLEL], worker, address, threads, call[f.CHUNKS])
 
 
 @numba.njit(numba.void(numba.int64), nogil=True, cache=True)
@@ -179,35 +149,37 @@ def _run(address):  # type: ignore[no-untyped-def]
 
 
 def counted_outputs(
-    given: Activations, layers: Sequence["CpuLayer"], digits: Digits
+    given: Activations, layers: Sequence["CpuLayer"], digits: Digits, dtype: torch.dtype
 ) -> torch.Tensor:
-    """float32 ``(tokens, all rows)`` by counting bits.
+    """``(tokens, all rows)`` by counting bits.
 
     Args:
         given: not whitened.
         layers: of one input, on axis ``out``; or one without parities on axis ``in``.
         digits: 1 (a8) or 2 (a15).
+        dtype: float32 or bfloat16.
     """
     tokens, inputs = given.x.shape
-    blocks, lifting = digits, 0
+    blocks, lifting, kept = digits, 0, []
     if layers[0].axis == "in":
-        code, _, shape = layers[0][3:]
+        code, shape = layers[0].code, layers[0].shape
         blocks = blocks_needed(code, shape, digits)
-        lift = lift_plan(code, stream_groups(shape[1], code))
-        lifting = lift.ctypes.data
+        kept.append(lift_plan(code, stream_groups(shape[1], code)))
+        lifting = kept[0].ctypes.data
     fields, pieces, column = [], 0, 0
     for bits, scales, bias, code, axis, shape in layers:
         plan = plan_of(code, axis, shape)
-        fields += [
+        kept.append(plan.table)  # which a cache may drop
+        fields += (
             plan.address, bits.data_ptr(), scales.data_ptr(), bias.data_ptr(), column, pieces,
-        ]  # fmt: skip
+        )  # fmt: skip
         pieces += plan.pieces
         column += shape[0]
-    out = torch.empty((tokens, column))
+    out = torch.empty((tokens, column), dtype=dtype)
     call = array("q", [
         0, pieces, tokens, inputs, plan.words, blocks, LARGEST[digits], *given.fields(), lifting,
-        0, 0, 0, 0, 0, 0, 0, out.data_ptr(), column, len(layers), thread_count(),
-        parallel_address(), prepare_worker.address, product_worker.address, *fields,
+        0, 0, 0, 0, 0, 0, 0, out.data_ptr(), WRITTEN.index(dtype), column, len(layers),
+        thread_count(), parallel_address(), PREPARE_ADDRESS, _PRODUCT_ADDRESS, *fields,
     ])  # fmt: skip
     _run(call.buffer_info()[0])
     return out
