@@ -107,7 +107,8 @@ class LiftLinear(nn.Module):
             for name, tensor in held.items():
                 self.register_buffer(name, tensor, persistent=False)
             for side, turn in zip(SIDES, turns or (), strict=False):
-                self.register_buffer(f"turn_{side}", turn.view(torch.int16), persistent=False)
+                held_turn = turn.cpu().clone().view(torch.int16)
+                self.register_buffer(f"turn_{side}", held_turn, persistent=False)
         self._held = tuple(held)
         self._turned = turns is not None
         self._spec = spec.as_json()
@@ -154,14 +155,13 @@ class LiftLinear(nn.Module):
                 f"activations are on {x.device} and weights on {self.device}; move them to one "
                 "device"
             )
-        self._lay_out(form_of(x.device.type))
+        self._lay_out("cpu" if x.is_cpu else "kernels")
         buffers = self._buffers
         held = [buffers[name] for name in self._held]
-        # a GPU's are not kept, since hooks may move them away between calls
+        # a GPU's are not kept: hooks may move them away between calls, to free its memory
         parts = (self._in_place if x.is_cpu else self._product.parts)(held)  # type: ignore[arg-type]
         return self._product(x.detach() if x.requires_grad else x, parts, self._plan)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, all outputs)`` by a GPU's kernels, on any device.
 
@@ -204,9 +204,9 @@ class LiftLinear(nn.Module):
         buffers = self._buffers
         return self._product.parts([buffers[name] for name in self._held])  # type: ignore[misc]
 
-    def _lay_out(self, form: Form | None) -> None:
+    def _lay_out(self, form: Form) -> None:
         """Lay the weights out in another form, on the device they are on."""
-        if form is None or form == self.form:
+        if form == self.form:
             return
         device = self.device
         self._hold(self._product.spec.laid_out_for(form), self.stored())

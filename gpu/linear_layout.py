@@ -123,7 +123,7 @@ def stored_whitening(parts: Parts, turns: tuple[torch.Tensor, torch.Tensor] | No
     left, right, pre = parts["whitening"]
     return Whitening(
         left.cpu().T.contiguous(),
-        right.cpu()[:, : len(right)].contiguous(),
+        right.cpu()[:, : len(right)].clone(),
         None if pre is None else pre.cpu().to(torch.bfloat16),
         turns,
     )

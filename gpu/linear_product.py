@@ -101,7 +101,7 @@ class LinearProduct:
             plan: for a GPU; by default that of the user's table, or of the estimates that ship.
         """
         flat = x if x.ndim == 2 else x.reshape(-1, self.spec.inputs)
-        if len(flat) <= MOST_TOKENS:
+        if flat.shape[0] <= MOST_TOKENS:  # which costs less than `len`
             out = self._outputs(flat, parts, plan)
         else:
             # temporaries grow with the tokens of a call, results do not depend on the split

@@ -7,20 +7,16 @@ import pytest
 import torch
 
 from algo.errors import LiftError
-from algo.layer import ReferenceLinear
 from algo.shipped import load_code
 from algo.whitening import random_whitening
-from gpu import linear
+from gpu import linear_product
 from gpu.dispatch import plan
 from gpu.interpret import interpreter
 from gpu.linear import LiftLinear
-from gpu.tuning_table import Choice, default_table
+from gpu.tuning_table import Choice, Entry, LayerClass, Step, default_table
 from tests.gpu.layers import layer
+from tests.gpu.served import INPUTS, LINEAR, PARITIES, SEED, expected, inputs, made, same
 
-SEED = 31
-INPUTS = 77
-LINEAR = [("LQ-12/5+9", 33), ("LQ-2/1+6", 50), ("LQ-24/10", 17)]
-PARITIES = [("LQ-12/5+9^12", 33), ("LQ-2/1+10", 50)]
 ONE_BIT = [
     Choice(path="fused"),
     Choice(path="fused", tile="64x16x64x2x3"),
@@ -29,36 +25,6 @@ ONE_BIT = [
     Choice(path="bitmm", tile="32x32x32x2x2", split=3),
 ]
 DECODED = [Choice(path="decode-dot"), Choice(path="dense")]
-
-
-def made(layers, axis, digits, bias=True):
-    """The module and the layers that it stands for."""
-    rng = np.random.default_rng([SEED, axis == "in", digits, len(layers)])
-    whitening = random_whitening(INPUTS, SEED)
-    pre = torch.from_numpy(rng.uniform(0.5, 2, INPUTS)).to(torch.bfloat16)
-    whitening = type(whitening)(whitening.left, whitening.right, pre)
-    matrices = [layer(rng, load_code(name), axis, (rows, INPUTS)) for name, rows in layers]
-    biases = [torch.randn(rows) if bias and i != 1 else None for i, (_, rows) in enumerate(layers)]
-    module = LiftLinear(matrices, whitening, digits, biases)
-    alone = [
-        ReferenceLinear(m, whitening, b, digits) for m, b in zip(matrices, biases, strict=True)
-    ]
-    return module, alone
-
-
-def inputs(tokens, dtype=torch.float32):
-    torch.manual_seed(SEED + tokens)
-    return (torch.randn(tokens, INPUTS) * torch.logspace(-3, 3, INPUTS)).to(dtype)
-
-
-def expected(alone, x):
-    return torch.cat([one(x) for one in alone], dim=-1)
-
-
-def same(got, want):
-    """Equal bit for bit, in type and shape too."""
-    assert (got.dtype, got.shape) == (want.dtype, want.shape)
-    return torch.equal(got.contiguous().view(torch.uint8), want.contiguous().view(torch.uint8))
 
 
 def cases():
@@ -129,19 +95,28 @@ def test_a_broken_bit_tap_or_scale_shows():
     module, alone = made(LINEAR, "out", 1)
     x = inputs(2)
     want = expected(alone, x)
-    for name, change in (("stack_words", 1), ("stack_taps", 1), ("stack_scales", 1 << 16)):
+    for name, change in (("layer0_bits", 1), ("layer0_scales", 1 << 16), ("layer0_bias", 1 << 30)):
         broken = copy.deepcopy(module)
         getattr(broken, name).reshape(-1)[0] ^= change
         assert not same(broken(x), want), name
-        with interpreter(checked=False) as run:
+    assert same(module(x), want)
+    with interpreter(checked=False) as run:
+        assert same(module.by_kernels(run, x, Choice(path="bitmm")), want)
+        for name, change in (("stack_words", 1), ("stack_taps", 1), ("stack_scales", 1 << 16)):
+            broken = copy.deepcopy(module)
+            getattr(broken, name).reshape(-1)[0] ^= change
             assert not same(broken.by_kernels(run, x, Choice(path="bitmm")), want), name
 
 
 def test_weights_are_held_once():
     module, _ = made(LINEAR, "out", 1, bias=False)
+    held = {name for name, b in module.named_buffers() if name.endswith(("words", "bits"))}
+    assert held == {"layer0_bits", "layer1_bits", "layer2_bits"}
+    with interpreter(checked=False) as run:
+        module.by_kernels(run, inputs(1))
     rows = sum(int(b) for b in module.stack_segments[:, 1])
     assert module.stack_words.shape == (rows, -(-INPUTS // 128) * 4)
-    held = {name for name, b in module.named_buffers() if name.endswith("words")}
+    held = {name for name, b in module.named_buffers() if name.endswith(("words", "bits"))}
     assert held == {"stack_words"}
 
 
@@ -170,7 +145,7 @@ def test_what_does_not_fit_is_refused():
 def test_many_tokens_are_split_without_a_trace(monkeypatch):
     module, alone = made(LINEAR, "out", 2)
     x = inputs(11)
-    monkeypatch.setattr(linear, "MOST_TOKENS", 4)
+    monkeypatch.setattr(linear_product, "MOST_TOKENS", 4)
     assert same(module(x), expected(alone, x))
 
 
@@ -196,6 +171,18 @@ def test_buffers_that_are_replaced_are_the_ones_that_are_read():
         assert same(module.by_kernels(run, inputs(2), choice), expected(alone, inputs(2)))
 
 
+def test_on_the_cpu_too():
+    module, alone = made(PARITIES, "out", 1)
+    assert same(module(inputs(2)), expected(alone, inputs(2)))
+    for name, buffer in module.named_buffers():
+        module._buffers[name] = buffer.clone()
+        buffer.fill_(0)
+    assert same(module(inputs(2)), expected(alone, inputs(2)))
+    module.layer0_scales.fill_(0)  # and one that is changed where it lies
+    module.layer0_bias.fill_(0)
+    assert not module(inputs(2))[:, :33].any()
+
+
 def test_gradients_end_here_and_other_devices_are_refused():
     module, alone = made(LINEAR, "out", 1)
     x = inputs(2).requires_grad_()
@@ -206,22 +193,6 @@ def test_gradients_end_here_and_other_devices_are_refused():
     for shape in ((), (2, 0)):
         with pytest.raises(LiftError, match="the last dimension must be the 77 inputs"):
             module(torch.zeros(shape))
-
-
-def test_compiled_it_is_called_as_it_is():
-    module, alone = made(LINEAR, "out", 1)
-    graphs = []
-
-    def backend(graph, _):
-        graphs.append(graph)
-        return graph
-
-    compiled = torch.compile(lambda x: module(x) + 1, backend=backend)
-    assert same(compiled(inputs(2)), expected(alone, inputs(2)) + 1)
-    nodes = [
-        node.name for graph in graphs for node in graph.graph.nodes if node.op != "placeholder"
-    ]
-    assert all(name.startswith(("add", "output")) for name in nodes), nodes
 
 
 @pytest.mark.parametrize("layers", [LINEAR, PARITIES], ids=str)
@@ -240,15 +211,33 @@ def test_layers_that_do_not_go_together_are_refused(layers):
         LiftLinear(own, whitening, 1, integers)
 
 
-def test_the_plan_is_the_tables():
-    module, _ = made(LINEAR, "out", 1)
-    assert module._plan(torch.device("cpu")) == plan_of(module)
-    assert "bits, axis=out" in repr(module)
+@pytest.mark.parametrize(
+    ("layers", "axis", "columns"), [(LINEAR, "out", 2), (LINEAR[:1], "in", 4), (PARITIES, "in", 2)]
+)
+def test_the_plan_is_the_tables(layers, axis, columns):
+    module, _ = made(layers, axis, 2)
+    assert "bits, axis=" + axis in repr(module)
+    layer_class = LayerClass(
+        rows=sum(module.out_features),
+        inner=INPUTS,
+        bits=module.rate,
+        axis=axis,
+        digits=columns,
+        parities=layers is PARITIES,
+    )
+    wanted = plan(layer_class, default_table())
+    assert module._product._plan(torch.device("cpu")) == wanted
+    assert module._product.planned(default_table()) == wanted
 
 
-def plan_of(module):
-    from gpu.tuning_table import LayerClass
-
-    rows, rate = sum(module.out_features), module.rate
-    layer_class = LayerClass(rows=rows, inner=INPUTS, bits=rate, axis="out", digits=1)
-    return plan(layer_class, default_table())
+def test_a_table_that_is_given_is_used():
+    module, alone = made(PARITIES[:1], "out", 1)
+    steps = (Step(columns=1, choice=Choice(path="dense")),)
+    layer_class = LayerClass(rows=1, inner=1, bits=2.4, axis="out", digits=1, parities=True)
+    entry = Entry(layer=layer_class, steps=steps)
+    table = default_table().model_copy(update={"entries": (entry,)})
+    stored = module.stored()
+    given = LiftLinear(stored.matrices, stored.whitening, 1, stored.biases, table)
+    assert given._plan.choices == (Choice(path="dense"),)
+    with interpreter(checked=False) as run:
+        assert same(given.by_kernels(run, inputs(1)), expected(alone, inputs(1)))
