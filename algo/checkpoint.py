@@ -24,6 +24,7 @@ from algo.errors import LiftError
 from algo.layer_tensors import read_matrix, read_tensors, read_whitening
 from algo.manifest import CARRIED, MANIFEST, WHITENING, file_entry, read_manifest
 from algo.matrix import PackedMatrix
+from algo.serving_config import saved_by_transformers
 from algo.whitening import Whitening
 
 # kinds of what a block's file stores
@@ -45,6 +46,11 @@ class Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if saved_by_transformers(folder):
+            raise LiftError(
+                f"{folder} is a copy that transformers saved, without {MANIFEST}: from_pretrained "
+                "and vLLM load it, this needs the checkpoint that it was made from"
+            )
         self.manifest = read_manifest(folder)
         self.codes = {
             name: LiftCode.from_definition(fields, f"{folder / MANIFEST}, code {name}")

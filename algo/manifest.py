@@ -110,7 +110,9 @@ def read_manifest(folder: Path) -> Manifest:
     fields = read_json(path)
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         found = fields.get("format") if isinstance(fields, dict) else None
-        raise LiftError(f"{path}: format {found!r}; this version reads format {FORMAT}")
+        newer = type(found) is int and found > FORMAT
+        remedy = "pip install -U liftquant" if newer else "quantise the model again"
+        raise LiftError(f"{path}: format {found!r}; this version reads format {FORMAT}; {remedy}")
     try:
         return Manifest.model_validate(fields)
     except ValidationError as error:

@@ -6,6 +6,7 @@ It is self-contained: with the tensors that are stored of a layer it says all th
 import base64
 import binascii
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +16,18 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 from algo.activations import Digits
 from algo.code import LiftCode
 from algo.errors import LiftError
+from algo.files import read_json
 from algo.layer_tensors import stored_matrix, stored_whitening
-from algo.manifest import WHITENING, LayerEntry, Manifest
+from algo.manifest import MANIFEST, WHITENING, LayerEntry, Manifest
 from algo.matrix import Axis, PackedMatrix, layer_word_shape
 from algo.whitening import Whitening, skew_entries
 
 METHOD: Literal["liftquant"] = "liftquant"
 VERSION: Literal[1] = 1
+CONFIG = "config.json"
 SECTION = "quantization_config"
+
+Basis = tuple[str, str | None, str | None]  # keys of a rotation, of input scales, of turns
 
 
 class _Strict(BaseModel):
@@ -102,7 +107,10 @@ class ServingConfig:
                 f"{where}: rotation {layer.whitening} is for {left * right} inputs, layer {name} "
                 f"has {layer.shape[1]}; fetch the checkpoint's config.json again"
             )
-        layer_word_shape(name, layer.shape, self._codes[layer.code], layer.axis)
+        try:
+            layer_word_shape(name, layer.shape, self._codes[layer.code], layer.axis)
+        except LiftError as error:
+            raise LiftError(f"{where}: {error}") from None
 
     def codes(self) -> dict[str, LiftCode]:
         """The codes that layers name."""
@@ -230,8 +238,20 @@ def _factor(text: str, size: int, where: str) -> torch.Tensor:
     return torch.from_numpy(values.reshape(size, size))
 
 
+def saved_by_transformers(folder: Path) -> bool:
+    """Whether a directory is not a checkpoint but what ``save_pretrained`` made of one."""
+    if (folder / MANIFEST).exists() or not (folder / CONFIG).is_file():
+        return False
+    config = read_json(folder / CONFIG)
+    section = config.get(SECTION) if isinstance(config, dict) else None
+    return isinstance(section, dict) and section.get("quant_method") == METHOD
+
+
 def layer_parts(
-    config: ServingConfig, name: str, tensors: Mapping[str, torch.Tensor]
+    config: ServingConfig,
+    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    known: dict[Basis, Whitening] | None = None,
 ) -> tuple[PackedMatrix, Whitening]:
     """A layer out of the tensors that are stored of it.
 
@@ -239,6 +259,7 @@ def layer_parts(
         config: of the checkpoint.
         name: of the layer.
         tensors: by their stored names, at least those of ``config.stored(name)``; on the CPU.
+        known: transforms of other layers of the checkpoint, to share; this one is added.
 
     Raises:
         LiftError: there is no such layer, or a tensor is missing or does not fit.
@@ -249,10 +270,14 @@ def layer_parts(
     missing = [key for key in config.stored(name) if key not in tensors]
     if missing:
         raise LiftError(f"layer {name}: tensor {missing[0]} is missing; copy the checkpoint again")
+    known = {} if known is None else known
+    basis = (layer.whitening, layer.pre, layer.turns)
     code = config.codes()[layer.code]
     try:
-        left, right = config.rotation(layer.whitening)
         matrix = stored_matrix(name, layer.shape, layer.axis, code, tensors)
-        return matrix, stored_whitening(left, right, layer.pre, layer.turns, tensors)
+        if basis not in known:
+            left, right = config.rotation(layer.whitening)
+            known[basis] = stored_whitening(left, right, layer.pre, layer.turns, tensors)
+        return matrix, known[basis]
     except LiftError as error:
         raise LiftError(f"layer {name}: {error}; copy the checkpoint again") from None

@@ -14,9 +14,8 @@ from algo.code import LiftCode
 from algo.files import read_json, write_json
 from algo.layer_tensors import read_tensors
 from algo.manifest import CARRIED, WHITENING, LayerEntry, code_entry
-from algo.serving_config import SECTION, ServingConfig
+from algo.serving_config import CONFIG, SECTION, ServingConfig
 
-CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 GUARD_KEY = "transformers_weights"
 GUARD = (

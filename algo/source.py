@@ -17,6 +17,7 @@ from torch import nn
 
 from algo.errors import LiftError
 from algo.files import read_json
+from algo.serving_config import saved_by_transformers
 
 _IN_BLOCK = re.compile(r"(^|\.)\d+\.")  # a numbered module: one of the model's blocks
 _ASSETS = (
@@ -121,7 +122,10 @@ class SafetensorsSource(Source):
             raise LiftError(f"{folder} holds no config.json: not a Hugging Face model directory")
         self.config = load_config(folder)
         if getattr(self.config, "quantization_config", None) is not None:
-            raise LiftError(f"{folder} holds quantised weights; give the original model")
+            what = "a copy of a liftquant checkpoint" if saved_by_transformers(folder) else ""
+            raise LiftError(
+                f"{folder} holds {what or 'quantised weights'}; give the original model"
+            )
         self._where = self._index()
         model = empty_model(self.config)
         self.linears = block_linears(model)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from algo.files import read_json, write_json
-from algo.serving_files import CONFIG, GUARD, GUARD_KEY
+from algo.serving_config import CONFIG
+from algo.serving_files import GUARD, GUARD_KEY
 
 
 def drop_guard(config: Any) -> None:

@@ -1,4 +1,8 @@
-"""How transformers loads a checkpoint: the steps it asks a method for."""
+"""How transformers loads a checkpoint: the steps it asks a method for.
+
+Importing this registers the method. Where ``import liftquant`` is waiting for transformers, the
+first import below already comes back here, when there is no class to be registered yet.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from transformers.quantizers import auto
 from transformers.quantizers.base import HfQuantizer
 
 from algo.errors import LiftError
 from algo.layer import replace_layers
+from algo.serving_config import METHOD
 from gpu.transformers_config import LiftquantConfig
 from gpu.transformers_guard import drop_guard, drop_guarded_saving, guard_saving
 
@@ -141,3 +147,10 @@ def _check_complete(model: Any) -> None:
     for name, parameter in model.named_parameters():
         if id(parameter) in needed and not getattr(parameter, "_is_hf_initialized", False):
             raise LiftError(f"tensor {name} is in none of the files; copy the checkpoint again")
+
+
+if METHOD not in auto.AUTO_QUANTIZER_MAPPING:
+    auto.register_quantization_config(METHOD)(LiftquantConfig)
+    auto.register_quantizer(METHOD)(LiftquantQuantizer)
+    # there is no function for it: whose attributes override those of the checkpoint
+    auto.LOADING_ATTRIBUTES_CONFIG_TYPES += (LiftquantConfig,)  # type: ignore[assignment]

@@ -70,10 +70,15 @@ def test_without_liftquant_loading_stops_and_says_what_to_import(
     assert bare.startswith("RuntimeError You set `ignore_mismatched_sizes` to `False`")
 
 
-def test_liftquant_first_registers_with_the_real_transformers() -> None:
-    told = lines("""
-import sys, liftquant
+@pytest.mark.parametrize(
+    "first", ["import gpu.transformers_quantizer", "from liftquant import LiftquantConfig"]
+)
+def test_liftquant_first_registers_with_the_real_transformers(first: str) -> None:
+    told = lines(f"""
+import sys, liftquant, warnings
+warnings.simplefilter("error", UserWarning)
 assert "transformers" not in sys.modules
+{first}
 from transformers.quantizers import auto
 assert not [f for f in sys.meta_path if type(f).__module__ == "liftquant.registration"]
 types = auto.LOADING_ATTRIBUTES_CONFIG_TYPES
