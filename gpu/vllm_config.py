@@ -12,6 +12,7 @@ from vllm.model_executor.layers.quantization.base_config import (
     QuantizeMethodBase,
 )
 
+from algo.activations import LARGEST
 from algo.errors import LiftError
 from algo.serving_config import METHOD, ServingConfig
 from gpu.vllm_shards import members_of
@@ -22,6 +23,8 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
 
     Attributes:
         serving: the section of config.json.
+        digits: int8 digits per activation; what config.json says, or ``liftquant_digits`` among
+            the user's ``--hf-overrides``.
         transforms: tensors of whitenings by their stored names, collected while they are loaded:
             layers may share one.
     """
@@ -29,6 +32,7 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
     def __init__(self, serving: ServingConfig) -> None:
         super().__init__()
         self.serving = serving
+        self.digits = serving.digits
         self.transforms: dict[str, torch.Tensor] = {}
         self._stored_names = {name: name for name in serving.layers}  # by vLLM's
 
@@ -66,6 +70,19 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
             LiftError: it is damaged, or newer than this version.
         """
         return cls(ServingConfig.parse(config))
+
+    def maybe_update_config(
+        self, model_name: str, hf_config: Any = None, revision: str | None = None
+    ) -> None:
+        """Take what the user overrides.
+
+        Raises:
+            LiftError: it is neither 1 nor 2.
+        """
+        digits = getattr(hf_config, "liftquant_digits", self.digits)
+        if digits not in LARGEST:
+            raise LiftError(f"liftquant_digits={digits!r} is neither 1 (a8) nor 2 (a15)")
+        self.digits = digits
 
     def apply_vllm_mapper(self, hf_to_vllm_mapper: Any) -> None:
         """Layers go by the names that a model class of vLLM gives them from here on."""

@@ -107,7 +107,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         parts = joined(self._parts)
         matrices, rows = _held([stored[part.member][0] for part in parts], parts)
         biases = self._biases(layer, parts)
-        lift = LiftLinear(matrices, whitening, self._config.serving.digits, biases, rows=rows)
+        lift = LiftLinear(matrices, whitening, self._config.digits, biases, rows=rows)
         for leaf in _STORED:
             delattr(layer, leaf)
         self._loaded.clear()
