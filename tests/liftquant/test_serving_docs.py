@@ -22,13 +22,12 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
 def test_examples_run(
-    reading_llama: Path,
+    reading_checkpoint: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ("--bits", "2.4", "--calib", "none")
-    assert run(["quantize", str(reading_llama), str(tmp_path / CHECKPOINT), *options]) == 0
+    (tmp_path / CHECKPOINT).symlink_to(reading_checkpoint)
     monkeypatch.chdir(tmp_path)
     compiled: list[Any] = []
     compile_model = torch.compile
