@@ -24,3 +24,14 @@ def reading_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) ->
     folder = Path(shutil.copytree(tiny_llama, tmp_path_factory.mktemp("reading") / "model"))
     add_tokenizer(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def reading_checkpoint(reading_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at 2.4 bits, without calibration."""
+    from liftquant.cli import run
+
+    folder = tmp_path_factory.mktemp("reading") / "checkpoint"
+    options = ("--bits", "2.4", "--calib", "none")
+    assert run(["quantize", str(reading_llama), str(folder), *options]) == 0
+    return folder

@@ -6,25 +6,19 @@ from pathlib import Path
 import pytest
 
 from algo.errors import LiftError
-from liftquant.cli import run
 from liftquant.generation_process import GenerationProcess
 from tests.liftquant.test_cli import answer
 
 
-@pytest.fixture(scope="module")
-def checkpoint(reading_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bench") / "out"
-    options = ("--bits", "2.4", "--calib", "none")
-    assert run(["quantize", str(reading_llama), str(folder), *options]) == 0
-    return folder
-
-
 def test_two_models_are_measured(
-    capsys: pytest.CaptureFixture[str], reading_llama: Path, checkpoint: Path, tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
+    reading_llama: Path,
+    reading_checkpoint: Path,
+    tmp_path: Path,
 ) -> None:
     status, out, err = answer(
-        capsys, "bench", "generate", reading_llama, checkpoint, "--rounds", 2, "--threads", 1,
-        "--prompt-tokens", 5, "--new-tokens", 6, "--integers", "a15", "--json",
+        capsys, "bench", "generate", reading_llama, reading_checkpoint, "--rounds", 2,
+        "--threads", 1, "--prompt-tokens", 5, "--new-tokens", 6, "--integers", "a15", "--json",
         "--out", tmp_path / "r.json", "--plot", tmp_path / "p.svg",
     )  # fmt: skip
     assert status == 0, err
@@ -38,7 +32,7 @@ def test_two_models_are_measured(
     assert result["environment"]["threads"] == 1
     first, second = result["models"]
     assert [first["integers"], second["integers"]] == [None, "a15"]
-    assert [first["model"], second["model"]] == [str(reading_llama), str(checkpoint)]
+    assert [first["model"], second["model"]] == [str(reading_llama), str(reading_checkpoint)]
     for row in result["models"]:
         assert len(row["prefill_seconds"]) == len(row["tokens_per_second"]) == 2
         assert min(row["prefill_seconds"] + row["tokens_per_second"]) > 0

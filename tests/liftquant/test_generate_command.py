@@ -230,6 +230,7 @@ def test_bad_input_gets_one_message_and_status_2(
 def test_half_a_checkpoint_is_refused(
     capsys: pytest.CaptureFixture[str],
     checkpoint: Path,
+    original: Path,
     tmp_path: Path,
     missing: str,
     message: str,
@@ -240,6 +241,7 @@ def test_half_a_checkpoint_is_refused(
         from algo.manifest import UNFINISHED
 
         (copy / UNFINISHED).touch()
+        shutil.copyfile(original / "config.json", copy / "config.json")
     status, _, err = answer(capsys, "generate", copy, "-p", "x")
     assert (status, message in err) == (2, True), err
 
