@@ -6,11 +6,13 @@ from typing import Any
 import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending
+from numba.core import cgutils as untyped
 from numba.core import types
 
 # what numba keeps to itself, or types with an argument that is the compiler's
 carray: Any = numba.carray  # type: ignore[attr-defined]
 intrinsic: Any = extending.intrinsic
+cgutils: Any = untyped
 
 _I32, _I64, _F64 = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 
@@ -35,6 +37,21 @@ def claim(typing_context, address):  # type: ignore[no-untyped-def]
         )
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(typing_context, address):  # type: ignore[no-untyped-def]
+    """Have the cache line at `address` brought, to be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        place = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [place, _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        at = builder.inttoptr(values[0], place)
+        builder.call(function, [at, _I32(0), _I32(3), _I32(1)])  # read, near, data
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

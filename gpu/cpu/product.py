@@ -22,7 +22,7 @@ from algo.packing import stream_groups
 from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
-from gpu.cpu.native import claim
+from gpu.cpu.native import claim, prefetch
 from gpu.cpu.plan import CHUNK, LINE, Plan
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
@@ -61,6 +61,10 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
     bits = layer[f.BITS] + 8 * first
     row, last = first * group, min((first + count) * group, plan[f.P_ROWS])
     scales, bias = floats(layer[f.SCALES], plan[f.P_ROWS]), floats(layer[f.BIAS], plan[f.P_ROWS])
+    # rows lie too far apart for the processor to foresee which are next
+    for n in range(words * plan[f.P_CLASSES]):
+        for at in range(0, 8 * (count + wrap), 64):
+            prefetch(bits + 8 * n * lanes + at)
     for token in range(call[f.TOKENS]):
         totals = int64s(call[f.TOTALS_AT] + 8 * token * blocks, blocks)
         planes = call[f.PLANES_AT] + token * blocks * words * 8 * (PLANES + 1)

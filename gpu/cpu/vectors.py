@@ -9,12 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba.core import cgutils as untyped
 from numba.core import types
 
-from gpu.cpu.native import intrinsic
-
-cgutils: Any = untyped
+from gpu.cpu.native import cgutils, intrinsic
 
 _I8, _I16, _I32, _I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 _F32, _F64 = ir.FloatType(), ir.DoubleType()
