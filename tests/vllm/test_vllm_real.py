@@ -61,7 +61,8 @@ def server(asking: Asking, real_checkpoint: Path) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = [
-        "--model", str(real_checkpoint), "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "smol",
+        "--model", str(real_checkpoint), "--served-model-name", "smol",
+        "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "4",
         "--max-num-batched-tokens", "512", "--no-enable-prefix-caching",
         "--hf-overrides", json.dumps(TWO_DIGITS),
