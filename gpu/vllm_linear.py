@@ -14,6 +14,7 @@ from vllm.model_executor.layers.linear import (
     ReplicatedLinear,
     RowParallelLinear,
 )
+from vllm.model_executor.utils import set_weight_attrs
 
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix, row_slice
@@ -48,7 +49,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
 
     def create_weights(
         self,
-        layer: nn.Module,
+        layer: Any,
         input_size_per_partition: int,
         output_partition_sizes: list[int],
         input_size: int,
@@ -72,7 +73,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         self._parts = parts_of(layer.prefix, [rows for rows, _ in shapes], logical)
         for leaf, dtype in _STORED.items():
             parameter = nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False)
-            parameter.weight_loader = self._loader(leaf)
+            set_weight_attrs(parameter, {"weight_loader": self._loader(leaf)})
             layer.register_parameter(leaf, parameter)
 
     def _loader(self, leaf: str) -> Any:
@@ -90,9 +91,10 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
                 raise LiftError(f"vLLM does not tell which of {self._members} a tensor belongs to")
             return self._members[0]
         first = shard[0] if isinstance(shard, tuple) else shard
-        return self._members[self._parts[_QKV.get(first, first)].member]
+        part = _QKV[first] if isinstance(first, str) else first
+        return self._members[self._parts[part].member]
 
-    def process_weights_after_loading(self, layer: nn.Module) -> None:
+    def process_weights_after_loading(self, layer: Any) -> None:
         """Build the layer out of what was loaded, and let go of that.
 
         Raises:
@@ -122,7 +124,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
                 "different bases; quantise the model again"
             )
 
-    def _biases(self, layer: nn.Module, parts: list[Part]) -> list[torch.Tensor | None]:
+    def _biases(self, layer: Any, parts: list[Part]) -> list[torch.Tensor | None]:
         if layer.bias is None or layer.skip_bias_add:  # which vLLM adds itself
             return [None] * len(parts)
         bias = layer.bias.detach().cpu()
@@ -131,9 +133,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
             return [bias[part.start : part.stop]]
         return list(bias.split([part.stop - part.start for part in parts]))
 
-    def apply(
-        self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, outputs)``; `bias` is in the layer already."""
         if not isinstance(layer, RowParallelLinear) or layer.tp_size == 1:
             out: torch.Tensor = layer.lift(x)
@@ -145,7 +145,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         return nn.functional.pad(whole, (part.start, rest), value=_ABSENT)
 
 
-def _logical(layer: nn.Module, sizes: list[int]) -> list[Logical]:
+def _logical(layer: Any, sizes: list[int]) -> list[Logical]:
     """The layer's parts and this rank's share of each, as vLLM divides it."""
     rank, ranks = layer.tp_rank, layer.tp_size
     if isinstance(layer, ReplicatedLinear):
@@ -165,8 +165,12 @@ def _held(
     matrices: list[PackedMatrix], parts: list[Part]
 ) -> tuple[list[PackedMatrix], list[slice] | None]:
     """Matrices of the parts' rows, and where in them these are; None where they are all."""
-    if all((part.start, part.stop) == (0, m.shape[0]) for m, part in zip(matrices, parts, strict=True)):
+    if all(
+        (part.start, part.stop) == (0, m.shape[0]) for m, part in zip(matrices, parts, strict=True)
+    ):
         return matrices, None
     smaller = [row_slice(m, part.start, part.stop) for m, part in zip(matrices, parts, strict=True)]
-    rows = [slice(at, at + part.stop - part.start) for (_, at), part in zip(smaller, parts, strict=True)]
+    rows = [
+        slice(at, at + part.stop - part.start) for (_, at), part in zip(smaller, parts, strict=True)
+    ]
     return [matrix for matrix, _ in smaller], rows

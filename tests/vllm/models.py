@@ -1,4 +1,4 @@
-"""Tiny random models of heads that vLLM's attention takes, quantised; and what transformers says."""
+"""Tiny random models whose heads vLLM's attention takes, quantised; what transformers says."""
 
 import warnings
 from functools import cache
@@ -72,6 +72,8 @@ def transformers_tokens(
         given = torch.tensor([prompt])
         told = {"do_sample": False, "min_new_tokens": tokens, "max_new_tokens": tokens}
         mask = torch.ones_like(given)
-        text = network.generate(given, attention_mask=mask, eos_token_id=None, pad_token_id=0, **told)
+        text = network.generate(
+            given, attention_mask=mask, eos_token_id=None, pad_token_id=0, **told
+        )
         out.append(text[0, len(prompt) :].tolist())
     return out

@@ -41,9 +41,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     greedy = SamplingParams(
         temperature=0, max_tokens=request["tokens"], ignore_eos=True, detokenize=not named
     )
-    prompts = [
-        {"prompt_token_ids": p} if isinstance(p, list) else p for p in request["prompts"]
-    ]
+    prompts = [{"prompt_token_ids": p} if isinstance(p, list) else p for p in request["prompts"]]
     outputs = llm.generate(prompts, greedy, use_tqdm=False) if prompts else []
     if request["chats"]:
         outputs += llm.chat(request["chats"], greedy, use_tqdm=False)

@@ -21,9 +21,7 @@ def served(
 ) -> tuple[str, Path, dict[str, Any]]:
     """The family, its checkpoint, and vLLM's answer."""
     folder = write_checkpoint(tmp_path_factory.mktemp(request.param), request.param)
-    answer = asking(
-        folder, PROMPTS, TOKENS, skip_tokenizer_init=True, hf_overrides=TWO_DIGITS
-    )
+    answer = asking(folder, PROMPTS, TOKENS, skip_tokenizer_init=True, hf_overrides=TWO_DIGITS)
     return request.param, folder, answer
 
 

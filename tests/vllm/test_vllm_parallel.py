@@ -1,4 +1,4 @@
-"""Two ranks say what one says, with one digit per activation: nothing but whole outputs is divided."""
+"""Two ranks say what one says, with one digit per activation: only whole outputs are divided."""
 
 from pathlib import Path
 
