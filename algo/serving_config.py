@@ -165,9 +165,7 @@ class ServingConfig:
             LiftError: a code or a rotation that layers name is not given.
         """
         served = {
-            name: ServedLayer(
-                **{field: getattr(entry, field) for field in ServedLayer.model_fields}
-            )
+            name: ServedLayer(**entry.model_dump(include=set(ServedLayer.model_fields)))
             for name, entry in layers.items()
         }
         keys = {entry.whitening for entry in layers.values()}

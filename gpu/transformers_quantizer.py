@@ -1,7 +1,8 @@
 """How transformers loads a checkpoint: the steps it asks a method for.
 
 Importing this registers the method. Where ``import liftquant`` is waiting for transformers, the
-first import below already comes back here, when there is no class to be registered yet.
+first import below already comes back here, when there is no class to be registered yet. What
+computes is imported when a checkpoint is loaded, so that others do not pay for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from algo.serving_config import METHOD
 from gpu.transformers_config import LiftquantConfig
 from gpu.transformers_guard import drop_guard, drop_guarded_saving, guard_saving
 
-if TYPE_CHECKING:  # the layers bring numba along, which other models need not pay for
+if TYPE_CHECKING:
     from gpu.transformers_layers import Kind
 
 _BIASES = (torch.bfloat16, torch.float16, torch.float32)
@@ -37,6 +38,15 @@ class LiftquantQuantizer(HfQuantizer):
         super().__init__(quantization_config, **keywords)
         self._serving = quantization_config.serving()
         self._names: dict[str, str] = {}
+
+    def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
+        """Refuse what accelerate would move a layer's weights in and out for."""
+        places = set(map(str, device_map.values())) if isinstance(device_map, dict) else set()
+        if "disk" in places or ("cpu" in places and len(places) > 1):
+            raise LiftError(
+                f"device_map offloads to {', '.join(sorted(places & {'cpu', 'disk'}))}; give one "
+                "that keeps the whole model on devices that compute, or on the CPU"
+            )
 
     def update_attn_implementation(self, config: Any) -> Any:
         """The last step before files are looked for, when the guard has to be gone."""
