@@ -247,7 +247,7 @@ def continue_tokens(
 
     config = copy.deepcopy(model.generation_config)
     config.update(
-        eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0, max_length=None,
+        eos_token_id=ends or None, pad_token_id=ends[0] if ends else 0,
         num_beams=1, num_return_sequences=1, **settings,
     )  # fmt: skip
     with torch.inference_mode():
