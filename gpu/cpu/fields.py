@@ -1,9 +1,6 @@
 """What kernels are told, as int64 numbers and addresses: indices into these.
 
 A call is `CALL_FIELDS` numbers, then `LAYER_FIELDS` for every layer.
-
-Numba compiles a kernel again when its own file changes, not when this one does: whoever changes it
-removes the caches beside it (``__pycache__``). The same holds for `gpu.cpu.vectors`.
 """
 
 import numba
