@@ -109,3 +109,11 @@ def test_an_output_without_magnitude_counts_in_ones():
     rows, steps = prepared(torch.zeros(2, 17), random_whitening(17, 2), 1)
     assert steps.tolist() == [1.0, 1.0]
     assert not rows.any()
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_infinity_alone_has_no_step(digits):
+    """One input, which nothing else turns into NaN."""
+    rows, steps = prepared(torch.tensor([[torch.inf], [2.0]]), no_whitening(1), digits)
+    assert steps.isnan().tolist() == [True, False]
+    assert not rows[:digits].any()
