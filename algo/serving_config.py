@@ -27,6 +27,8 @@ VERSION: Literal[1] = 1
 CONFIG = "config.json"
 SECTION = "quantization_config"
 
+Basis = tuple[str, str | None, str | None]  # keys of a rotation, of input scales, of turns
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -163,9 +165,7 @@ class ServingConfig:
             LiftError: a code or a rotation that layers name is not given.
         """
         served = {
-            name: ServedLayer(
-                **{field: getattr(entry, field) for field in ServedLayer.model_fields}
-            )
+            name: ServedLayer(**entry.model_dump(include=set(ServedLayer.model_fields)))
             for name, entry in layers.items()
         }
         keys = {entry.whitening for entry in layers.values()}
@@ -246,7 +246,10 @@ def saved_by_transformers(folder: Path) -> bool:
 
 
 def layer_parts(
-    config: ServingConfig, name: str, tensors: Mapping[str, torch.Tensor]
+    config: ServingConfig,
+    name: str,
+    tensors: Mapping[str, torch.Tensor],
+    known: dict[Basis, Whitening] | None = None,
 ) -> tuple[PackedMatrix, Whitening]:
     """A layer out of the tensors that are stored of it.
 
@@ -254,6 +257,7 @@ def layer_parts(
         config: of the checkpoint.
         name: of the layer.
         tensors: by their stored names, at least those of ``config.stored(name)``; on the CPU.
+        known: transforms of other layers of the checkpoint, to share; this one is added.
 
     Raises:
         LiftError: there is no such layer, or a tensor is missing or does not fit.
@@ -264,10 +268,14 @@ def layer_parts(
     missing = [key for key in config.stored(name) if key not in tensors]
     if missing:
         raise LiftError(f"layer {name}: tensor {missing[0]} is missing; copy the checkpoint again")
+    known = {} if known is None else known
+    basis = (layer.whitening, layer.pre, layer.turns)
     code = config.codes()[layer.code]
     try:
-        left, right = config.rotation(layer.whitening)
         matrix = stored_matrix(name, layer.shape, layer.axis, code, tensors)
-        return matrix, stored_whitening(left, right, layer.pre, layer.turns, tensors)
+        if basis not in known:
+            left, right = config.rotation(layer.whitening)
+            known[basis] = stored_whitening(left, right, layer.pre, layer.turns, tensors)
+        return matrix, known[basis]
     except LiftError as error:
         raise LiftError(f"layer {name}: {error}; copy the checkpoint again") from None

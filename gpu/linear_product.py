@@ -215,8 +215,7 @@ class PartsInPlace:
 
     def __init__(self, product: LinearProduct) -> None:
         self._product = product
-        self._at: list[int] = []
-        self._parts: Parts = {}
+        self._kept: tuple[list[int], Parts] = ([], {})  # in one piece: threads may share a layer
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PartsInPlace":
         return PartsInPlace(self._product)
@@ -224,9 +223,11 @@ class PartsInPlace:
     def __call__(self, held: Sequence[torch.Tensor]) -> Parts:
         """As `LinearProduct.parts`; which takes longer than some products do."""
         at = [tensor.data_ptr() for tensor in held]
-        if at != self._at:
-            self._at, self._parts = at, self._product.parts(held)
-        return self._parts
+        lay, parts = self._kept
+        if at != lay:
+            parts = self._product.parts(held)
+            self._kept = at, parts
+        return parts
 
 
 @lru_cache(maxsize=512)  # more than the kinds of layers of a model

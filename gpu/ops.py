@@ -1,8 +1,8 @@
 """The operators torch knows: ``liftquant::decode``, ``liftquant::bitmm``, ``liftquant::linear``.
 
 On CPU tensors decode is plain torch and bitmm counts bits; CUDA and HIP tensors take the Triton
-kernels, which are imported only then (compiled, not run on a GPU). To torch.compile both are
-opaque; it calls them as they are.
+kernels, which are imported only then (compiled, not run on a GPU). To torch.compile all are opaque,
+so that no compiler fuses floating-point operations of theirs.
 """
 
 import torch

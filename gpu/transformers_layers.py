@@ -10,7 +10,7 @@ from algo.activations import Digits
 from algo.errors import LiftError
 from algo.layer import replace_layers
 from algo.matrix import PackedMatrix
-from algo.serving_config import ServingConfig, layer_parts
+from algo.serving_config import Basis, ServingConfig, layer_parts
 from algo.whitening import Whitening
 from gpu.linear import LiftLinear
 
@@ -148,12 +148,13 @@ def serve(model: nn.Module, names: Mapping[str, str], config: ServingConfig) -> 
     loaded = {layer: _stored(model, name).loaded(layer) for layer, name in names.items()}
     words = {layer: tensors.pop("weight") for layer, tensors in loaded.items()}
     small = {layer: {k: v.cpu() for k, v in tensors.items()} for layer, tensors in loaded.items()}
+    known: dict[Basis, Whitening] = {}
     for layer, name in names.items():
         taken = words.pop(layer)
         device = taken.device
         tensors = {**_with_leaders(config, layer, small), f"{layer}.weight": taken.cpu()}
         del taken
-        matrix, whitening = layer_parts(config, layer, tensors)
+        matrix, whitening = layer_parts(config, layer, tensors, known)
         served = ServedLinear(matrix, whitening, config.digits, small[layer]).eval()
         replace_layers(model, {name: served.to(device)})
 

@@ -1,12 +1,13 @@
 """How transformers loads a checkpoint: the steps it asks a method for.
 
 Importing this registers the method. Where ``import liftquant`` is waiting for transformers, the
-first import below already comes back here, when there is no class to be registered yet.
+first import below already comes back here, when there is no class to be registered yet. What
+computes is imported when a checkpoint is loaded, so that others do not pay for it.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,7 +19,9 @@ from algo.layer import replace_layers
 from algo.serving_config import METHOD
 from gpu.transformers_config import LiftquantConfig
 from gpu.transformers_guard import drop_guard, drop_guarded_saving, guard_saving
-from gpu.transformers_layers import Kind, StoredLinear, module_names, plain, serve, stored_kinds
+
+if TYPE_CHECKING:
+    from gpu.transformers_layers import Kind
 
 _BIASES = (torch.bfloat16, torch.float16, torch.float32)
 _DTYPES = dict(zip(("BF16", "F16", "F32", "U32"), (*_BIASES, torch.uint32), strict=True))
@@ -36,6 +39,15 @@ class LiftquantQuantizer(HfQuantizer):
         self._serving = quantization_config.serving()
         self._names: dict[str, str] = {}
 
+    def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
+        """Refuse what accelerate would move a layer's weights in and out for."""
+        places = set(map(str, device_map.values())) if isinstance(device_map, dict) else set()
+        if "disk" in places or ("cpu" in places and len(places) > 1):
+            raise LiftError(
+                f"device_map offloads to {', '.join(sorted(places & {'cpu', 'disk'}))}; give one "
+                "that keeps the whole model on devices that compute, or on the CPU"
+            )
+
     def update_attn_implementation(self, config: Any) -> Any:
         """The last step before files are looked for, when the guard has to be gone."""
         drop_guard(config)
@@ -50,6 +62,8 @@ class LiftquantQuantizer(HfQuantizer):
         self, model: Any, checkpoint_files: Sequence[str] | None = None, **_: Any
     ) -> Any:
         """Make places for the stored tensors where the model has linear layers."""
+        from gpu.transformers_layers import StoredLinear, module_names, stored_kinds
+
         self._names = module_names(model, self._serving, model.base_model_prefix)
         kinds = stored_kinds(self._serving)
         for layer, name in self._names.items():
@@ -63,6 +77,8 @@ class LiftquantQuantizer(HfQuantizer):
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         """Make layers out of what was loaded."""
+        from gpu.transformers_layers import serve
+
         _check_complete(model)
         serve(model, self._names, self._serving)
         guard_saving(model)
@@ -70,6 +86,8 @@ class LiftquantQuantizer(HfQuantizer):
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
         """The model in floating point, all parameters of `dtype`."""
+        from gpu.transformers_layers import plain
+
         dtype = model.dtype if dtype is None else dtype
         plain(model, self._names, self._serving, dtype)
         drop_guarded_saving(model)
@@ -87,8 +105,8 @@ class LiftquantQuantizer(HfQuantizer):
 
 
 def _found(
-    kinds: Mapping[str, Mapping[str, Kind]], files: Sequence[Path]
-) -> dict[str, dict[str, Kind]]:
+    kinds: "Mapping[str, Mapping[str, Kind]]", files: Sequence[Path]
+) -> "dict[str, dict[str, Kind]]":
     """`kinds`, the biases' dtypes being those that are stored.
 
     Raises:

@@ -19,7 +19,18 @@ from algo.errors import LiftError
 from gpu.interpret import Run
 from gpu.job import KernelJob
 from gpu.tables import MAX_ELEMENTS
-from gpu.whitening_tensors import WhiteningTensors
+from gpu.whitening_tensors import WhiteningTensors, whitening_tensors
+
+__all__ = [
+    "FEW",
+    "MANY",
+    "Block",
+    "WhiteningTensors",
+    "jobs",
+    "whiten",
+    "whiten_kernel",
+    "whitening_tensors",
+]
 
 ZEROS = 256  # entries that a program sets to zero at a time
 

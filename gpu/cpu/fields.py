@@ -39,10 +39,11 @@ PLAN, BITS, SCALES, BIAS, COLUMN, FIRST_CHUNK, LAYER_FIELDS = range(7)
     P_CHUNK, P_PIECES,  # lanes of a piece of work, and how many pieces
     P_OFFSETS,  # of each class
     P_TAP_TABLE,  # of each weight and window bit: tap, class, groups further on
+    P_TERMS,  # the same as pairs of a float64 and an offset in class sums, `LINE` to a class
     P_PARITY_TABLE,  # of each weight and parity: members, tap, the members' offsets
     P_SIZE,
     P_FIELDS,
-) = range(15)  # fmt: skip
+) = range(16)  # fmt: skip
 MOST_MEMBERS = 32  # of a parity
 PARITY_FIELDS = 2 + MOST_MEMBERS
 

@@ -74,7 +74,7 @@ def cpu_linear(
     Args:
         x: float32, float16 or bfloat16, not whitened; rows at any distance. A token that holds NaN
             or infinity gives NaN.
-        whitening: `gpu.whiten.whitening_tensors`.
+        whitening: `gpu.whitening_tensors.whitening_tensors`.
         layers: of one input, in the order of their outputs.
         digits: 1 (a8) or 2 (a15).
 

@@ -13,6 +13,7 @@ from gpu.cpu.bits import bit_layout, wrapping_groups
 from gpu.cpu.vectors import COUNTED
 
 CHUNK = 64  # lanes of a piece of work at most, those counted twice included
+LINE = CHUNK + 2 * COUNTED  # of a class's sums: vectors may begin at any lane of the piece
 
 
 def _table(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> npt.NDArray[np.int64]:
@@ -33,11 +34,13 @@ def _table(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> npt.NDArray[np
     # few enough for several threads, but not many times as many as the lanes counted twice
     quarter = -(-layout.lanes // (4 * COUNTED))
     chunk = min(CHUNK, COUNTED * max(quarter, 1 + wrap // 4)) - wrap
-    tap_table, parity_table = [], []
+    tap_table, terms, parity_table = [], [], []
     for i, start in enumerate(starts):
         for j in range(window):
             place = start + j
-            tap_table += [int(taps[i, j]), place % layout.classes, place // layout.classes]
+            further, source = divmod(place, layout.classes)
+            tap_table += [int(taps[i, j]), source, further]
+            terms += [int(np.float64(taps[i, j]).view(np.int64)), source * LINE + further]
         for m, members in enumerate(parities):
             places = [start + j for j in members]
             offsets = [p % layout.classes * layout.lanes + p // layout.classes for p in places]
@@ -53,9 +56,10 @@ def _table(code: LiftCode, axis: Axis, shape: tuple[int, int]) -> npt.NDArray[np
     classes = [c * layout.lanes for c in range(layout.classes)]
     head[f.P_OFFSETS] = f.P_FIELDS
     head[f.P_TAP_TABLE] = head[f.P_OFFSETS] + len(classes)
-    head[f.P_PARITY_TABLE] = head[f.P_TAP_TABLE] + len(tap_table)
+    head[f.P_TERMS] = head[f.P_TAP_TABLE] + len(tap_table)
+    head[f.P_PARITY_TABLE] = head[f.P_TERMS] + len(terms)
     head[f.P_SIZE] = head[f.P_PARITY_TABLE] + len(parity_table)
-    return np.array([*head, *classes, *tap_table, *parity_table], np.int64)
+    return np.array([*head, *classes, *tap_table, *terms, *parity_table], np.int64)
 
 
 class Plan(NamedTuple):

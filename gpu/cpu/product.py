@@ -22,7 +22,7 @@ from algo.packing import stream_groups
 from gpu.cpu import fields as f
 from gpu.cpu.fields import doubles, floats, int64s, share
 from gpu.cpu.finish import WRITTEN, finish
-from gpu.cpu.plan import CHUNK, plan_of
+from gpu.cpu.plan import CHUNK, LINE, plan_of
 from gpu.cpu.prepare import PREPARE_ADDRESS, Activations, lift_plan, prepare_all
 from gpu.cpu.threads import parallel_address, thread_count
 from gpu.cpu.vectors import (
@@ -33,6 +33,7 @@ from gpu.cpu.vectors import (
     count_one,
     count_three,
     count_two,
+    project,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -80,12 +81,9 @@ def _chunk(call, layer, piece, classes, line, sums, results):  # type: ignore[no
                     np.float64(1 << PLANES * block), classes[c].ctypes.data, count + wrap,
                 )  # fmt: skip
         for i in range(group):
-            line[:] = 0
-            for j in range(taps):
-                at = plan[f.P_TAP_TABLE] + 3 * (i * taps + j)
-                tap, source, further = np.float64(table[at]), classes[table[at + 1]], table[at + 2]
-                for g in range(count):
-                    line[g] += tap * source[g + further]
+            terms = address + 8 * (plan[f.P_TERMS] + 2 * i * taps)
+            for lane in range(0, count, COUNTED):
+                project(classes.ctypes.data + 8 * lane, terms, taps, line.ctypes.data + 8 * lane)
             for m in range(parities):
                 at = plan[f.P_PARITY_TABLE] + (i * parities + m) * f.PARITY_FIELDS
                 for block in range(blocks):
@@ -113,9 +111,8 @@ def _product_worker(address):  # type: ignore[no-untyped-def]
     for n in range(count):
         plan = int64s(layers[n, f.PLAN], f.P_FIELDS)
         most, group = max(most, plan[f.P_CLASSES]), max(group, plan[f.P_GROUP])
-    wide = CHUNK + 2 * COUNTED
-    classes, line = np.empty((most, wide)), np.empty(wide)
-    sums, results = np.empty(wide * group), np.empty(wide * group, np.float32)
+    classes, line = np.zeros((most, LINE)), np.empty(CHUNK)
+    sums, results = np.empty(CHUNK * group), np.empty(CHUNK * group, np.float32)
     while True:
         piece = claim(address + 8 * f.CLAIMED)
         if piece >= call[f.CHUNKS]:

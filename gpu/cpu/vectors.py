@@ -96,12 +96,16 @@ def _counting(operands: int) -> Any:
                 for word, count in zip(words_read, counts, strict=True):
                     ones = builder.call(popcount, [builder.and_(word, mask)])
                     builder.store(builder.add(builder.load(count[s]), ones), count[s])
-        one = _splat(builder, _I64(1), _WORDS)
         for block, count in enumerate(counts):
-            combined = zero
-            for place in reversed(count):
-                combined = builder.add(builder.shl(combined, one), builder.load(place))
-            signed = builder.sub(builder.shl(combined, one), _splat(builder, total, _WORDS))
+            # in pairs, twice the value the plane stands for: short chains of operations
+            places = [builder.load(c) for c in count]
+            for distance in (1, 2, 4):
+                shift = ir.Constant(_WORDS, [distance] * _WORDS.count)
+                upper = [builder.shl(place, shift) for place in places[1::2]]
+                pairs = [builder.add(a, b) for a, b in zip(places[::2], upper, strict=False)]
+                places = pairs + places[2 * len(upper) :]
+            doubled = builder.shl(places[0], ir.Constant(_WORDS, [1] * _WORDS.count))
+            signed = builder.sub(doubled, _splat(builder, total, _WORDS))
             real = builder.sitofp(signed, _DOUBLES)
             real = builder.fmul(real, _splat(builder, factor, _DOUBLES))
             place = builder.add(to, _I64(64 * block))
@@ -121,6 +125,31 @@ def _counting(operands: int) -> Any:
 # apart, to[lane] += factor * (2 * sum_n sum_s 2**s * popcount(word & planes[n, s]) - total). A word
 # is the exclusive or of planes[n, 7], the signs, and of those at `bits` + each of `many` offsets.
 count_one, count_two, count_three, count_many = (_counting(n) for n in (1, 2, 3, 0))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def project(typing_context, sums, terms, many, to):  # type: ignore[no-untyped-def]
+    """Of 16 lanes ``to[lane] = sum_j tap_j * sums[offset_j + lane]``, all of them float64.
+
+    `terms` is the address of `many` pairs: a tap's float64, then an int64 offset.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, values: Sequence[Any]) -> Any:
+        sums, terms, many, to = values
+        blocks = range(COUNTED // _DOUBLES.count)
+        accs = [_variable(builder, ir.Constant(_DOUBLES, None)) for _ in blocks]
+        with cgutils.for_range(builder, many) as loop:
+            term = _plus(builder, terms, loop.index, 16)
+            tap = _splat(builder, _load(builder, term, _F64, 8), _DOUBLES)
+            source = _plus(builder, sums, _load(builder, _plus(builder, term, 1, 8), _I64, 8), 8)
+            for block, acc in enumerate(accs):
+                values = _load(builder, _plus(builder, source, block, 64), _DOUBLES, 8)
+                builder.store(builder.fadd(builder.load(acc), builder.fmul(tap, values)), acc)
+        for block, acc in enumerate(accs):
+            _store(builder, builder.load(acc), _plus(builder, to, block, 64), 8)
+        return context.get_dummy_value()
+
+    return types.void(*_int64s(4)), generate
 
 
 def _ordered(rows: int) -> Any:

@@ -51,10 +51,13 @@ def test_any_rows_decode_to_the_same_integers(
 
 
 @pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize("axis", AXES)
-def test_the_first_the_last_one_and_all_rows(name: str, axis: Axis) -> None:
-    matrix = random_matrix(name, axis, (576, 13), 1)
-    for start, stop in ((0, 1), (575, 576), (0, 576), (570, 576), (0, 575), (1, 576)):
+@pytest.mark.parametrize(
+    ("axis", "shape"), [("in", (576, 17)), ("out", (576, 3)), ("out", (4099, 1)), ("in", (3, 1536))]
+)
+def test_the_first_the_last_one_and_all_rows(name: str, axis: Axis, shape: tuple[int, int]) -> None:
+    matrix = random_matrix(name, axis, shape, 1)
+    rows = shape[0]
+    for start, stop in ((0, 1), (rows - 1, rows), (0, rows), (rows // 2, rows), (0, rows - 1)):
         check(matrix, start, stop)
 
 

@@ -19,10 +19,11 @@ from algo.checkpoint import Checkpoint
 from algo.errors import LiftError
 from algo.manifest import CARRIED, WHITENING
 from algo.quantise import Recipe, quantise_model
-from algo.serving_config import ServingConfig, layer_parts
+from algo.serving_config import Basis, ServingConfig, layer_parts
 from algo.serving_files import GUARD, GUARD_KEY
 from algo.source import open_source
 from algo.tune import Tuning, tune_checkpoint
+from algo.whitening import Whitening
 from tests.conftest import CODES
 
 WINDOWS = torch.randint(96, (4, 16), generator=torch.Generator().manual_seed(3))
@@ -74,6 +75,17 @@ def test_config_and_index_hold_all_that_the_layers_are(learned: Path) -> None:
         for part in ("left", "right", "pre"):
             assert torch.equal(getattr(whitening, part), getattr(whitenings[name], part))
         assert whitening.turns is not None
+
+
+def test_layers_of_one_input_share_their_transform(learned: Path) -> None:
+    config, tensors = ServingConfig.parse(section_of(learned)), indexed(learned)
+    known: dict[Basis, Whitening] = {}
+    made = {n: layer_parts(config, n, tensors, known)[1] for n in config.layers}
+    parent = "model.layers.1.self_attn"
+    assert made[f"{parent}.q_proj"] is made[f"{parent}.v_proj"]
+    assert made[f"{parent}.q_proj"] is not made[f"{parent}.o_proj"]
+    assert made[f"{parent}.q_proj"] is not made["model.layers.0.self_attn.q_proj"]
+    assert len(known) == 2 * 4  # inputs of q k v, o, gate up, down
 
 
 def test_index_lists_every_tensor_but_the_rotations(learned: Path) -> None:

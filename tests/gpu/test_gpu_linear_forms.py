@@ -1,5 +1,9 @@
 """What moving and casting a `LiftLinear` does to how its weights lie."""
 
+import copy
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +105,23 @@ def test_the_device_meta_and_back(form, monkeypatch):
     monkeypatch.undo()
     module.load_state_dict(state)
     assert same(module(inputs(2)), expected(alone, inputs(2)))
+
+
+def test_no_memory_stays_behind():
+    module, _ = made(LINEAR, "out", 1)
+    module(inputs(1))
+    held = [weakref.ref(tensor) for tensor in module.buffers()]
+    other = copy.deepcopy(module)
+    module.to("meta")
+    gc.collect()
+    assert not any(ref() is not None for ref in held)
+    other(inputs(1))
+    held = [weakref.ref(tensor) for tensor in other.buffers()]
+    again = copy.deepcopy(other)
+    again(inputs(1))
+    del other
+    gc.collect()
+    assert not any(ref() is not None for ref in held)
 
 
 def test_a_state_fills_a_layer_on_meta():

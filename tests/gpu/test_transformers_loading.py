@@ -9,7 +9,12 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 import liftquant
 from algo.checkpoint import Checkpoint
@@ -116,6 +121,25 @@ def test_headless_model_gives_the_same_states(checkpoint: Checkpoint) -> None:
         )
 
 
+def test_new_heads_may_be_new(checkpoint: Checkpoint) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, num_labels=3)
+    assert isinstance(model.model.layers[0].mlp.up_proj, ServedLinear)
+    assert logits(model).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        ({"": "cpu", "model.layers.1": "disk"}, "cpu, disk"),
+        ({"": "cpu", "model.layers.1": 0}, "cpu"),
+        ({"": "disk"}, "disk"),
+    ],
+)
+def test_offloading_is_refused(checkpoint: Checkpoint, places: Any, named: str) -> None:
+    with pytest.raises(LiftError, match=f"device_map offloads to {named}; give one that keeps"):
+        load(checkpoint.folder, device_map=places)
+
+
 @pytest.mark.parametrize("size", ["4KB", "50GB"])
 def test_saved_copy_holds_the_stored_tensors_and_loads(
     checkpoint: Checkpoint, tmp_path: Path, size: str
@@ -131,6 +155,21 @@ def test_saved_copy_holds_the_stored_tensors_and_loads(
     again = load(tmp_path, dtype="auto")
     assert torch.equal(logits(again), logits(model))
     assert json.loads((tmp_path / "config.json").read_text())[GUARD_KEY] == GUARD
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_layers_are_saved_as_they_are_stored_whatever_the_dtype(
+    checkpoint: Checkpoint, dtype: Any
+) -> None:
+    state = load(checkpoint.folder, dtype=dtype).to(dtype).state_dict()
+    original = stored(checkpoint.folder)
+    layers = tuple(f"{name}." for name in checkpoint.manifest.layers)
+    for name, tensor in original.items():
+        if name.startswith(layers):
+            assert state[name].dtype == tensor.dtype, name
+            assert torch.equal(state[name], tensor), name
+        else:
+            assert state[name].dtype == dtype, name
 
 
 def test_saved_digits_are_those_it_was_loaded_with(checkpoint: Checkpoint, tmp_path: Path) -> None:
