@@ -39,8 +39,8 @@ def bench_generate(
     """Generate with every model in turns and report speed and memory, on the CPU.
 
     Each model is loaded by transformers, in a process of its own. Loading it and a first, short run
-    (in which kernels are compiled) are the start-up, told apart from the rounds. All models are in
-    memory at once.
+    are the start-up, told apart from the rounds. All models are in memory at once. Kernels that are
+    not in numba's cache yet are compiled before, by another process.
     """
     from algo.errors import LiftError
     from algo.files import write_json

@@ -66,7 +66,7 @@ class Measured:
         before_loading_bytes: resident before the model was loaded: Python, torch, transformers.
         resident_bytes, peak_bytes: of the process after all rounds.
         load_seconds: reading the model.
-        warm_up_seconds: a first prompt and four tokens; kernels are compiled in it.
+        warm_up_seconds: a first prompt and four tokens.
         prefill_seconds: of every round, from the prompt to the first token.
         tokens_per_second: of every round, after the first token.
     """
@@ -137,7 +137,7 @@ def measure(
     Args:
         models: checkpoints and originals as `liftquant.served_model.open_served` takes them; a
             .gguf file is written as a bfloat16 directory first, by another process, so that all
-            are loaded alike.
+            are loaded alike. Kernels, too, are compiled by another process.
         settings: what is measured.
         advance: told of steps done, `steps` in all, and what the next is.
 
@@ -146,6 +146,9 @@ def measure(
     """
     with ExitStack() as open_ones:
         rows, children = [], []
+        advance(0, "kernels")
+        with GenerationProcess("the kernels' process") as child:
+            child.ask("kernels")  # where they are not in numba's cache: compilers need memory
         prompt: list[int] = []
         vocabulary = threads = 0
         for name in models:

@@ -16,7 +16,7 @@ from typing import Any
 from algo.errors import LiftError
 
 ORPHANED = 3  # exit status of a child whose parent is gone
-_WARM_UP = 4  # tokens: kernels are compiled or read from their cache, buffers made
+_WARM_UP = 4  # tokens: kernels are read from their cache, buffers made
 
 
 class Served:
@@ -25,6 +25,12 @@ class Served:
     def __init__(self) -> None:
         self._model: Any = None
         self._tokenizer: Any = None
+
+    def kernels(self) -> dict[str, Any]:
+        """Compile the CPU's kernels into numba's cache, unless they are there."""
+        import gpu.cpu.layer  # noqa: F401
+
+        return {}
 
     def save(self, model: str, folder: str) -> dict[str, Any]:
         """Write an original as a bfloat16 Hugging Face directory."""

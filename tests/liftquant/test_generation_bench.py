@@ -14,6 +14,7 @@ from liftquant.generation_bench import Settings, Spread, measure, steps
 from liftquant.generation_bench_plot import plot
 from liftquant.generation_bench_table import beginnings, bench_table
 
+KERNELS = "the kernels' process"
 SETTINGS = Settings(3, 8, 2, "bfloat16", None, None)
 
 
@@ -49,6 +50,7 @@ class _Process:
             assert fields == {"tokens": [7, 8, 9], "new": 8}
             self.rounds += 1
         return {
+            "kernels": {},
             "save": {},
             "load": {
                 "load_seconds": 1.5, "before_loading_bytes": 100 * 2**20, "threads": 2,
@@ -74,7 +76,8 @@ def test_models_take_turns(processes: type[_Process]) -> None:
     done: list[float] = []
     measure(["a", "b"], SETTINGS, lambda amount, _: done.append(amount))
     assert processes.asked == [
-        ("a", "load"), ("a", "prompt"), ("a", "warm_up"), ("b", "load"), ("b", "warm_up"),
+        (KERNELS, "kernels"), (KERNELS, "gone"), ("a", "load"), ("a", "prompt"),
+        ("a", "warm_up"), ("b", "load"), ("b", "warm_up"),
         ("a", "round"), ("b", "round"), ("a", "round"), ("b", "round"),
         ("a", "memory"), ("b", "memory"), ("b", "gone"), ("a", "gone"),
     ]  # fmt: skip
@@ -110,7 +113,7 @@ def test_gguf_is_turned_into_a_directory_by_another_process(
     file.touch()
     result = measure([str(file)], SETTINGS, lambda *_: None)
     name = str(file)
-    assert processes.asked[:3] == [(name, "save"), (name, "gone"), (name, "load")]
+    assert processes.asked[2:5] == [(name, "save"), (name, "gone"), (name, "load")]
     assert "read from a bfloat16 directory that another process wrote" in result.models[0].note
     assert result.models[0].model == name
 
