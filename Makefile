@@ -48,6 +48,9 @@ demo: $(MODEL)
 	@$(RUN)/liftquant quantize $(MODEL) $(DEMO)/checkpoint --bits 2.4
 	@echo "== perplexity before and after"
 	@$(RUN)/liftquant eval $(MODEL) $(DEMO)/checkpoint
+	@echo "== text from it"
+	@$(RUN)/liftquant generate $(DEMO)/checkpoint --max-new-tokens 40 \
+	  --prompt "What is the capital of France?"
 	@echo "== reference = RTL = kernel"
 	@$(RUN)/liftquant crosscheck $(DEMO)/checkpoint --report $(DEMO)/report/crosscheck.json
 	@echo "== the RTL on every weight"

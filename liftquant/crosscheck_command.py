@@ -97,8 +97,9 @@ def crosscheck(
 
     The packed words of the checkpoint go through the integer reference, the hardware decoder
     (exported to Verilog and simulated) and the Triton kernel (under Triton's interpreter). Then
-    the kernels whiten, quantise and multiply a few tokens by each layer, and every bit of the
-    outputs is compared. Exit status 0: all are equal; 1: some are not; 2: it could not be checked.
+    these kernels and the CPU's whiten, quantise and multiply a few tokens by each layer, and every
+    bit of the outputs is compared. Exit status 0: all are equal; 1: some are not; 2: it could not
+    be checked.
 
     With --all the RTL alone is compared, on every weight there is, at the rate of a compiled
     program; layers that passed are recorded in --workdir and skipped when the command is repeated.
@@ -147,7 +148,7 @@ def crosscheck(
         outputs = sum(check.outputs for check in checks)
         out.print(
             f"{total:,} integers equal in all three, and {outputs:,} outputs of the layers by the "
-            "kernels' integer product."
+            "kernels of GPU and CPU."
             if result["passed"]
             else "NOT equal.",
             style="green" if result["passed"] else "red",

@@ -44,7 +44,7 @@ class LayerCheck:
     Attributes:
         words: uint32 words decoded.
         weights: integers compared, padding at the ends of streams included.
-        outputs: outputs of the whole layer compared, of some tokens by the kernels' paths.
+        outputs: outputs of the whole layer compared, of some tokens by all paths of GPU and CPU.
         cycles: clock cycles of the simulated decoder, stalls included.
         mismatches: differing weights by implementation, and outputs of the ``layer``.
         first_mismatch: the first of them, hardware before kernel before layer.

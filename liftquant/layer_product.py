@@ -1,4 +1,4 @@
-"""One layer's outputs by the GPU's kernels, under the interpreter, beside the reference's."""
+"""One layer's outputs by the GPU's kernels, interpreted, and the CPU's, beside the reference's."""
 
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from algo.whitening import Whitening
 
 TOKENS = 3
 DIGITS: Digits = 2  # a15
+MANY = 12  # times the tokens are too many for the CPU to count bits
 
 
 class LayerOutputs(NamedTuple):
@@ -29,8 +30,9 @@ class LayerOutputs(NamedTuple):
 def layer_outputs(matrix: PackedMatrix, whitening: Whitening, seed: int = 0) -> LayerOutputs:
     """Whiten, quantise, multiply, project and scale a few tokens by the kernels.
 
-    By the fused one-bit product and by that with K split where the code is linear, by decode and
-    multiply where it has parities.
+    By the GPU's fused one-bit product and by that with K split where the code is linear, by decode
+    and multiply where it has parities; by the CPU's one-bit product, and by its decoding, to which
+    the tokens come as the last of many.
 
     Args:
         matrix: the packed weights.
@@ -50,5 +52,6 @@ def layer_outputs(matrix: PackedMatrix, whitening: Whitening, seed: int = 0) -> 
         choices = [Choice(path="decode-dot")]
     with interpreter(checked=False) as run:
         got = [module.by_kernels(run, x, choice) for choice in choices]
+    got += [module(x), module(x.repeat(MANY, 1))[-TOKENS:]]
     expected = ReferenceLinear(matrix, whitening, None, DIGITS)(x)
-    return LayerOutputs(torch.cat([expected] * len(choices)), torch.cat(got))
+    return LayerOutputs(torch.cat([expected] * len(got)), torch.cat(got))

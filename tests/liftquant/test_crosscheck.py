@@ -18,6 +18,8 @@ from algo.matrix import AXES, Axis, PackedMatrix, quantise_matrix
 from algo.quantise import Recipe, quantise_model
 from algo.shipped import load_code
 from algo.source import open_source
+from gpu.cpu.layer import MOST_COUNTED
+from liftquant import layer_product
 from liftquant.cli import run
 from liftquant.crosschecking import Difference, Settings, check_layer, crosscheck
 from tests.conftest import CODES, random_code
@@ -124,13 +126,34 @@ def test_a_wrong_product_is_found(
     check = check_layer("layer", matrix, AMARANTH, tmp_path)
     paths = 1 if matrix.code.parities else 2
     assert (check.outputs, check.mismatches) == (
-        paths * 3 * 30, {"rtl": 0, "kernel": 0, "layer": paths}
+        (paths + 2) * 3 * 30, {"rtl": 0, "kernel": 0, "layer": paths}
     )  # fmt: skip
     first = check.first_mismatch
     assert first is not None
     assert (first.implementation, first.row, first.column) == ("layer", 2, 5)
     assert first.got == pytest.approx(first.expected + 1)
     assert not check.passed
+
+
+@pytest.mark.parametrize("tokens", [3, 36])
+def test_a_wrong_product_of_the_cpu_is_found(
+    tokens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = gpu.linear.LiftLinear.forward
+
+    def one_output_wrong(self: gpu.linear.LiftLinear, x: torch.Tensor) -> torch.Tensor:
+        product = right(self, x)
+        product[-1, 5] += len(x) == tokens
+        return product
+
+    monkeypatch.setattr(gpu.linear.LiftLinear, "forward", one_output_wrong)
+    matrix = gaussian_matrix(load_code("LQ-12/5+9"), "out")
+    check = check_layer("layer", matrix, AMARANTH, tmp_path)
+    assert check.mismatches == {"rtl": 0, "kernel": 0, "layer": 1}
+
+
+def test_many_tokens_are_decoded_on_the_cpu() -> None:
+    assert max(MOST_COUNTED.values()) < layer_product.TOKENS * layer_product.MANY
 
 
 def test_wrong_reference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
