@@ -82,6 +82,6 @@ def bench_generate(
         for row in result.models:
             if row.note:
                 out.print(f"{row.model}: {row.note}", soft_wrap=True)
-    for written in (file, plot):
+    for what, written in (("result", file), ("plot", plot)):
         if written is not None:
-            err.print(f"result in {written}", soft_wrap=True)
+            err.print(f"{what} in {written}", soft_wrap=True)

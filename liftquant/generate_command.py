@@ -1,5 +1,6 @@
 """``liftquant generate``: text from a checkpoint or an original model, as it is made."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,7 @@ def generate(
     The text alone goes to standard output, piece by piece; a line with speed and memory to
     standard error. Ctrl-C ends it where it is (exit status 130).
     """
+    from algo.errors import LiftError
     from liftquant.generating import Sampling, check_prompt, prompt_tokens, room
     from liftquant.generating import generate as generated
     from liftquant.libraries import quiet_transformers
@@ -87,6 +89,8 @@ def generate(
     )
 
     check_named(model)
+    if system is not None and chat is False:
+        raise LiftError("--system needs a chat, and --no-chat excludes one; leave one of them out")
     text = check_prompt(_prompt(prompt))
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
     kind = default_dtype() if dtype is None else dtype
@@ -95,6 +99,8 @@ def generate(
     set_threads(threads)
     with progress(f"loading {model}"):
         served, tokenizer = open_served(model, numbers, digits)
+    if integers is not None and served_integers(served) is None:
+        raise LiftError(f"{model} is not quantised; leave out --integers")
     tokens = prompt_tokens(tokenizer, text, chat, system)
     left = room(served, tokens.shape[1])
     if left is not None and left < max_new_tokens:
@@ -110,6 +116,9 @@ def generate(
         if not result.text.endswith("\n"):
             _show("\n")
         err.print(_line(result), soft_wrap=True)
+        busy = _busy()
+        if busy:
+            err.print(busy, soft_wrap=True)
     if result.stopped == "interrupted":
         raise typer.Exit(_INTERRUPTED)
 
@@ -151,15 +160,35 @@ def _fields(result: "Generation") -> dict[str, Any]:
     }
 
 
+def _busy() -> str | None:
+    """What to try where others compute, too: threads that wait for each other wait long then."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if torch.get_num_threads() == 1 or cores is None or load < cores + 1:
+        return None
+    return f"this machine is busy (load {load:.1f}, {cores} cores): --threads 1 may be much faster"
+
+
 def _line(result: "Generation") -> str:
+    import torch
+
     from algo.sizes import format_size
     from liftquant.memory import peak_memory
 
-    parts = [f"{len(result.tokens)} tokens behind {result.prompt_tokens} ({result.stopped})"]
+    ended = {"end": "ended by itself", "length": "--max-new-tokens reached"}
+    parts = [
+        f"{len(result.tokens)} tokens after a prompt of {result.prompt_tokens} "
+        f"({ended.get(result.stopped, result.stopped)})"
+    ]
     if result.first_seconds is not None:
         parts.append(f"the first after {result.first_seconds:.2f} s")
     if result.tokens_per_second is not None:
-        parts.append(f"then {result.tokens_per_second:.1f} tokens/s")
+        threads = torch.get_num_threads()
+        parts.append(
+            f"then {result.tokens_per_second:.1f} tokens/s on {threads} thread{'s' * (threads > 1)}"
+        )
     if result.seed is not None:
         parts.append(f"seed {result.seed}")
     parts.append(f"peak memory {format_size(peak_memory())}")

@@ -41,7 +41,7 @@ def plot(result: Result, path: Path) -> None:
             axes.set_xlim(left=0)
         told, where = result.settings, result.environment
         figure.suptitle(
-            f"{told.new_tokens} tokens behind a prompt of {told.prompt_tokens}, {where['threads']} "
+            f"{told.new_tokens} tokens after a prompt of {told.prompt_tokens}, {where['threads']} "
             f"threads of {where['processor']}; medians of {told.rounds} rounds, 20th to 80th "
             "percentile"
         )

@@ -10,8 +10,8 @@ def bench_table(result: Result) -> Table:
     """A row for every model; ratios are to the first."""
     told = result.settings
     table = Table(
-        title=f"{told.new_tokens} tokens behind {told.prompt_tokens}, medians of {told.rounds} "
-        "rounds (20th to 80th percentile)",
+        title=f"{told.new_tokens} tokens after a prompt of {told.prompt_tokens}, medians of "
+        f"{told.rounds} rounds (20th to 80th percentile)",
         title_justify="left",
     )
     table.add_column("model")

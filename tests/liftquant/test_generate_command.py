@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -50,11 +51,33 @@ def _json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, A
     return found
 
 
+def test_integers_of_what_is_not_quantised_are_refused(
+    capsys: pytest.CaptureFixture[str], scripted: Path
+) -> None:
+    status, out, err = answer(capsys, "generate", scripted, "-p", "x", "--integers", "a8")
+    assert (status, out) == (2, "")
+    assert f"{scripted} is not quantised; leave out --integers" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "told"), [(9.0, 2, True), (9.0, 1, False), (0.5, 2, False)]
+)
+def test_a_busy_machine_is_told_of(
+    load: float, threads: int, told: bool, capsys: pytest.CaptureFixture[str], scripted: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    _, _, err = answer(capsys, "generate", scripted, "-p", "hello")
+    assert ("this machine is busy (load 9.0, 2 cores): --threads 1" in err) == told
+
+
 def test_text_alone_is_on_stdout(capsys: pytest.CaptureFixture[str], scripted: Path) -> None:
     status, out, err = answer(capsys, "generate", scripted, "-p", "hello", "--threads", 1)
     assert (status, out) == (0, "日é!\n")
-    assert "7 tokens behind 12 (end), the first after" in err
-    assert "tokens/s, peak memory" in err
+    assert "7 tokens after a prompt of 12 (ended by itself), the first after" in err
+    assert "tokens/s on 1 thread, peak memory" in err
     status, out, _ = answer(capsys, "generate", scripted, "-p", "q", "--no-chat")
     assert (status, out) == (0, "\n")  # ends with a line break already
 
@@ -174,7 +197,7 @@ def test_ctrl_c_keeps_what_was_said(
     monkeypatch.setattr(TextPieces, "add", interrupted)
     status, out, err = answer(capsys, "generate", scripted, "-p", "hello")
     assert (status, out) == (130, "日\ufffd\n")
-    assert "4 tokens behind 12 (interrupted)" in err
+    assert "4 tokens after a prompt of 12 (interrupted)" in err
     assert "goes on from there" not in err
 
 
@@ -195,7 +218,7 @@ def test_the_end_of_the_context_is_told(capsys: pytest.CaptureFixture[str], scri
         (["M", "-p", "x", "--temperature", "-1"], "--temperature -1: 0 takes the likeliest"),
         (["M", "-p", "x", "--dtype", "float8"], "--dtype float8 is neither float32 nor bfloat16"),
         (["M", "-p", "x", "--integers", "a9"], "--integers a9 is neither a8 nor a15"),
-        (["M", "-p", "x", "--no-chat", "--system", "s"], "--system needs a chat"),
+        (["M", "-p", "x", "--no-chat", "--system", "s"], "--no-chat excludes one"),
         (["M", "-p", "x", "--max-new-tokens", "0"], "Invalid value for '--max-new-tokens'"),
         (["M", "-p", "x", "--seed", str(2**64)], "Invalid value for '--seed'"),
         (["M", "-p", "x", "--threads", "0"], "Invalid value for '--threads'"),
