@@ -242,8 +242,8 @@ def digit_rows(
         n inputs; and float64 steps ``(tokens,)``, NaN where a token held NaN or infinity.
     """
     tokens, n = given.x.shape
-    rows = torch.empty((tokens * digits, inner), dtype=torch.int8)
-    steps = torch.empty(tokens, dtype=torch.float64)
+    rows = torch.empty((tokens * digits, inner), dtype=torch.int8, device="cpu")
+    steps = torch.empty(tokens, dtype=torch.float64, device="cpu")
     call = array("q", bytes(8 * f.CALL_FIELDS))
     call[f.TOKENS], call[f.INPUTS], call[f.LARGEST_AT] = tokens, n, LARGEST[digits]
     call[f.X : f.RIGHT_STRIDE + 1] = array("q", given.fields())
