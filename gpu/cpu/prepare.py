@@ -51,6 +51,7 @@ class Activations(NamedTuple):
 
 def readable(x: torch.Tensor) -> torch.Tensor:
     """`x` as kernels read it: itself where its type and strides are theirs."""
+    x = x.resolve_neg()  # a view may say that its memory's signs are to be turned
     typed = x if x.dtype in _READ else x.float()
     return typed if typed.stride(1) == 1 else typed.contiguous()
 

@@ -150,6 +150,14 @@ def test_tensors_are_made_on_the_cpu_whatever_device_is_the_default(axis, tokens
     assert torch.equal(out, reference(x, whitening, [matrix], [None], 1))
 
 
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_view_that_turns_signs_is_read_with_them(dtype):
+    rng = np.random.default_rng(19)
+    matrix = layer(rng, CODES["LQ-12/5+9"], "out", (50, 60))
+    x = torch._neg_view(torch.from_numpy(rng.standard_normal((3, 60))).to(dtype))
+    assert equal(x, random_whitening(60, 1), [matrix], [None], 1)
+
+
 def test_a_bias_of_another_size_is_refused():
     matrix = layer(np.random.default_rng(14), CODES["LQ-12/5+9"], "out", (50, 60))
     with pytest.raises(LiftError, match="bias of shape"):
