@@ -30,6 +30,15 @@ if TYPE_CHECKING:  # which would import triton
     from gpu.interpret import Run
 
 
+def _traced() -> bool:
+    """Whether someone records what is done to tensors, and has to see the operator."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._is_tracing()  # of torch.jit
+        or torch._C._len_torch_dispatch_stack() > 0
+    )
+
+
 class LiftLinear(nn.Module):
     """``y = [W1 x + b1, W2 x + b2, ...]``: q, k and v, or gate and up, or a single layer.
 
@@ -41,7 +50,9 @@ class LiftLinear(nn.Module):
     run on a GPU).
 
     It differs from that layer in two things: float64 is refused, and a token that holds NaN or
-    infinity gives NaN instead of an error. No gradient is taken.
+    infinity gives NaN instead of an error. No gradient is taken. Under autocast, too, the output
+    has the dtype of x. ``torch.set_flush_denormal(True)`` is not supported: what denormal
+    activations give may then differ.
 
     torch.compile and torch.export see one operator, ``liftquant::linear``. A program that was
     exported runs on devices of the type it was exported on, after ``import gpu.linear_op``.
@@ -102,7 +113,7 @@ class LiftLinear(nn.Module):
         with torch.device("cpu"):
             _, held = taken_apart(laid_out(spec, *stored))
             turns = stored.whitening.turns
-            for name in [*self._buffers]:
+            for name in self._own():
                 delattr(self, name)
             for name, tensor in held.items():
                 self.register_buffer(name, tensor, persistent=False)
@@ -114,6 +125,11 @@ class LiftLinear(nn.Module):
         self._spec = spec.as_json()
         self._product = product_of(self._spec)
         self._in_place = PartsInPlace(self._product)
+
+    def _own(self) -> list[str]:
+        """Names of the buffers that hold the layer; a module may be given others."""
+        names = (*self._held, *(f"turn_{side}" for side in SIDES))
+        return [name for name in names if name in self._buffers]
 
     @property
     def form(self) -> Form:
@@ -145,7 +161,7 @@ class LiftLinear(nn.Module):
         Raises:
             LiftError: the shape, dtype or device does not fit.
         """
-        if torch.compiler.is_compiling() or type(x) not in (torch.Tensor, nn.Parameter):
+        if _traced() or type(x) not in (torch.Tensor, nn.Parameter):
             return linear(x, [getattr(self, name) for name in self._held], self._spec)
         # an operator in Python costs tens of microseconds
         check_device(x.device)
@@ -213,9 +229,8 @@ class LiftLinear(nn.Module):
         self._move(device)
 
     def _move(self, device: torch.device) -> None:
-        for name, buffer in self._buffers.items():
-            assert buffer is not None
-            self._buffers[name] = buffer.to(device)
+        for name in self._own():
+            self._buffers[name] = getattr(self, name).to(device)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
         device = self.device

@@ -217,8 +217,9 @@ class PartsInPlace:
         self._product = product
         self._kept: tuple[list[int], Parts] = ([], {})  # in one piece: threads may share a layer
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "PartsInPlace":
-        return PartsInPlace(self._product)
+    def __reduce__(self) -> tuple[type["PartsInPlace"], tuple[LinearProduct]]:
+        # copies and what is saved keep nothing: torch saves no memory that is of two types
+        return PartsInPlace, (self._product,)
 
     def __call__(self, held: Sequence[torch.Tensor]) -> Parts:
         """As `LinearProduct.parts`; which takes longer than some products do."""

@@ -2,6 +2,6 @@
 
 from pathlib import Path
 
-from gpu.cpu.stale import remove_stale
+from gpu.cpu.kernel_cache import stamp_kernels
 
-remove_stale(Path(__file__).parent)
+stamp_kernels(Path(__file__).parent)

@@ -35,7 +35,7 @@ def bitmm(words: torch.Tensor, digits: torch.Tensor) -> torch.Tensor:
     planes = np.empty((columns, blocks, count, PLANES + 1), np.int64)
     totals = np.empty((columns, blocks), np.int64)
     _planes(digits.T.contiguous().numpy(), planes, totals)
-    out = torch.empty((rows, columns), dtype=torch.int32)
+    out = torch.empty((rows, columns), dtype=torch.int32, device="cpu")
     call = array("q", [
         0, -(-rows // _PIECE), rows, columns, count, blocks, lanes.ctypes.data,
         planes.ctypes.data, totals.ctypes.data, out.data_ptr(), thread_count(),

@@ -25,7 +25,7 @@ def decode(
     )  # fmt: skip
     decoded = torch.from_numpy(acc if axis == "in" else acc.T)
     shape = decoded_shape(len(acc), weights, axis, dtype, scales is not None)
-    out = torch.empty(shape, dtype=dtype)
+    out = torch.empty(shape, dtype=dtype, device="cpu")
     if scales is not None:
         return out.copy_(decoded * scales[:, None])
     if len(shape) == 2:

@@ -60,7 +60,8 @@ def decoded_outputs(
     """
     inner = max(_inner(layer) for layer in layers)
     columns, steps = digit_rows(given, digits, inner)
-    out = torch.empty((len(steps), sum(layer.shape[0] for layer in layers)), dtype=dtype)
+    rows = sum(layer.shape[0] for layer in layers)
+    out = torch.empty((len(steps), rows), dtype=dtype, device="cpu")
     offset = 0
     for layer in layers:
         for part in _parts(layer, inner):
@@ -97,7 +98,7 @@ def _parts(layer: "CpuLayer", inner: int) -> Iterator[_Part]:
         groups = -(-rows // group)
         step = max(1, PART // (2 * inner * group * SUMMED)) * SUMMED
         most = _whole_lanes(min(step, groups)) * group
-        planes = torch.empty((2, most, inner), dtype=torch.int8)
+        planes = torch.empty((2, most, inner), dtype=torch.int8, device="cpu")
         for first in range(0, groups, step):
             many = min(step, groups - first)
             _decode(plan.address, layer.bits, plan.words, first, many, planes)
@@ -107,7 +108,7 @@ def _parts(layer: "CpuLayer", inner: int) -> Iterator[_Part]:
         return
     groups, blocks = -(-columns // group), -(-rows // WORD)
     step = max(1, PART // (2 * inner * WORD))
-    planes = torch.empty((2, inner, min(step, blocks) * WORD), dtype=torch.int8)
+    planes = torch.empty((2, inner, min(step, blocks) * WORD), dtype=torch.int8, device="cpu")
     for first in range(0, blocks, step):
         many = min(step, blocks - first)
         plan = plan_of(layer.code, "out", (columns, many * WORD))

@@ -64,7 +64,9 @@ def cpu_layer(matrix: PackedMatrix, bias: torch.Tensor | None = None) -> CpuLaye
     return CpuLayer(
         laid_out(matrix),
         matrix.scales.float() * 2.0**-matrix.code.exponent,
-        torch.full((rows,), ABSENT) if bias is None else bias.detach().float().clone(),
+        torch.full((rows,), ABSENT, device="cpu")
+        if bias is None
+        else bias.detach().float().clone(),
         matrix.code,
         matrix.axis,
         matrix.shape,
@@ -90,6 +92,8 @@ def cpu_linear(
         LiftError: shapes or types of the arguments do not fit each other.
     """
     plans = _checked(x, whitening, layers, digits)
+    if not len(x):
+        return x.new_empty((0, sum(layer.shape[0] for layer in layers)))
     given = Activations(readable(x), *whitening)
     dtype = x.dtype if x.dtype in WRITTEN else torch.float32
     if _by_decoding(len(x), layers, digits):
@@ -136,5 +140,5 @@ def _by_decoding(tokens: int, layers: Sequence[CpuLayer], digits: Digits) -> boo
     """Whether to decode: for many tokens, and where parities lie across words."""
     parities = any(layer.code.parities for layer in layers)
     if parities and layers[0].axis == "in":
-        return tokens > 0
+        return True
     return tokens > (MOST_COUNTED_PARITIES if parities else MOST_COUNTED)[digits]

@@ -51,6 +51,7 @@ class Activations(NamedTuple):
 
 def readable(x: torch.Tensor) -> torch.Tensor:
     """`x` as kernels read it: itself where its type and strides are theirs."""
+    x = x.resolve_neg()  # a view may say that its memory's signs are to be turned
     typed = x if x.dtype in _READ else x.float()
     return typed if typed.stride(1) == 1 else typed.contiguous()
 
@@ -242,8 +243,8 @@ def digit_rows(
         n inputs; and float64 steps ``(tokens,)``, NaN where a token held NaN or infinity.
     """
     tokens, n = given.x.shape
-    rows = torch.empty((tokens * digits, inner), dtype=torch.int8)
-    steps = torch.empty(tokens, dtype=torch.float64)
+    rows = torch.empty((tokens * digits, inner), dtype=torch.int8, device="cpu")
+    steps = torch.empty(tokens, dtype=torch.float64, device="cpu")
     call = array("q", bytes(8 * f.CALL_FIELDS))
     call[f.TOKENS], call[f.INPUTS], call[f.LARGEST_AT] = tokens, n, LARGEST[digits]
     call[f.X : f.RIGHT_STRIDE + 1] = array("q", given.fields())

@@ -175,7 +175,7 @@ def counted_outputs(
         )  # fmt: skip
         pieces += plan.pieces
         column += shape[0]
-    out = torch.empty((tokens, column), dtype=dtype)
+    out = torch.empty((tokens, column), dtype=dtype, device="cpu")
     call = array("q", [
         0, pieces, tokens, inputs, plan.words, blocks, LARGEST[digits], *given.fields(), lifting,
         0, 0, 0, 0, 0, 0, 0, out.data_ptr(), WRITTEN.index(dtype), column, len(layers),

@@ -8,8 +8,10 @@ from algo.code import LiftCode
 from algo.packing import stream_groups
 from gpu.cpu.bits import SLACK, WORD, bit_layout, wrapping_groups
 
+_WORDS = numba.uint64[::1]
 
-@numba.njit(cache=True)
+
+@numba.njit(numba.void(_WORDS), cache=True)
 def _transpose(square):  # type: ignore[no-untyped-def]
     """A 64x64 bit matrix in place: bit l of word k and bit k of word l change places."""
     distance, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -24,7 +26,7 @@ def _transpose(square):  # type: ignore[no-untyped-def]
         mask ^= mask << distance
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(numba.void(_WORDS, *[numba.int64] * 5, numba.uint64[:, :, ::1]), nogil=True, cache=True)
 def _turn(bits, rows, first, lifted, groups, wrap, out):  # type: ignore[no-untyped-def]
     """Words of rows into ``out[block, c, g]``; the groups that windows wrap round to once more."""
     square = np.empty(64, np.uint64)

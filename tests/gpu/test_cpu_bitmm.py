@@ -43,6 +43,13 @@ def test_long_sums_of_extreme_digits(inner):
     assert out.tolist()[:2] == [[-128 * inner, 127 * inner], [128 * inner, -127 * inner]]
 
 
+def test_it_is_on_the_cpu_whatever_device_is_the_default():
+    words, digits = torch.tensor([[5]]).int(), torch.tensor([[1], [2], [3]], dtype=torch.int8)
+    with torch.device("meta"):
+        out = bitmm(words, digits)
+    assert out.tolist() == [[2]]
+
+
 def test_the_operator_takes_it(monkeypatch):
     """The plain one is not called on the CPU."""
     from gpu import ops

@@ -31,6 +31,16 @@ def test_integers_are_the_oracles(geometry, axis, streams, extra, fill, seed):
     assert np.array_equal(out.numpy(), matrix.accumulators())
 
 
+def test_it_is_on_the_cpu_whatever_device_is_the_default():
+    rng = np.random.default_rng(7)
+    matrix = packed_matrix(rng, random_code(rng, 12, 5, 9, 4), "in", 3, 41)
+    words = torch.from_numpy(extend_words(matrix.words, matrix.groups, matrix.code))
+    tables = code_tables(matrix.code)
+    with torch.device("meta"):
+        out = decode(words, tables, torch.int16, matrix.stream_weights, "in", None)
+    assert np.array_equal(out.numpy(), matrix.accumulators())
+
+
 @pytest.mark.parametrize("axis", ["in", "out"])
 @pytest.mark.parametrize("scaled", [False, True])
 def test_every_type_is_the_plain_operators(axis, scaled):

@@ -107,6 +107,14 @@ def test_tokens_of_zeros_and_no_tokens(tokens):
     assert equal(x, random_whitening(60, 1), [matrix], [torch.ones(50)], 1)
 
 
+@pytest.mark.parametrize("axis", ["in", "out"])
+@pytest.mark.parametrize("name", ["LQ-12/5+9", "LQ-2/1+6^3"])
+def test_no_tokens_give_no_rows(name, axis):
+    matrices = [layer(np.random.default_rng(18), CODES[name], axis, (n, 60)) for n in (50, 33)]
+    for dtype in TYPES:
+        assert equal(torch.zeros(0, 60).to(dtype), random_whitening(60, 1), matrices, [None] * 2, 1)
+
+
 @pytest.mark.parametrize("size", [1e-44, 1e-38, 1e-30, 1e30])
 def test_activations_of_every_size(size):
     rng = np.random.default_rng(12)
@@ -127,6 +135,27 @@ def test_rows_at_any_distance():
         wide[:1, :60].expand(4, 60),
     ):
         assert equal(x, random_whitening(60, 1), [matrix], [None], 2)
+
+
+@pytest.mark.parametrize("tokens", [1, 40])
+@pytest.mark.parametrize("axis", ["in", "out"])
+def test_tensors_are_made_on_the_cpu_whatever_device_is_the_default(axis, tokens):
+    rng = np.random.default_rng(17)
+    matrix = layer(rng, CODES["LQ-12/5+9"], axis, (50, 60))
+    whitening = random_whitening(60, 1)
+    x = torch.from_numpy(rng.standard_normal((tokens, 60))).bfloat16()
+    tensors = whitening_tensors(whitening)
+    with torch.device("meta"):
+        out = cpu_linear(x, tensors, [cpu_layer(matrix)], 1)
+    assert torch.equal(out, reference(x, whitening, [matrix], [None], 1))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_view_that_turns_signs_is_read_with_them(dtype):
+    rng = np.random.default_rng(19)
+    matrix = layer(rng, CODES["LQ-12/5+9"], "out", (50, 60))
+    x = torch._neg_view(torch.from_numpy(rng.standard_normal((3, 60))).to(dtype))
+    assert equal(x, random_whitening(60, 1), [matrix], [None], 1)
 
 
 def test_a_bias_of_another_size_is_refused():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from algo.errors import LiftError
 from gpu.linear_op import linear
@@ -156,6 +157,16 @@ def test_fake_tensors_go_to_the_operator():
         out = module(mode.from_tensor(inputs(3, torch.float16).reshape(3, 1, INPUTS)))
     assert (out.shape, out.dtype) == ((3, 1, 100), torch.float16)
     assert same(module(nn.Parameter(inputs(3))), expected(alone, inputs(3)))
+
+
+def test_recorded_with_plain_tensors_it_is_the_operator():
+    module, alone = made(LINEAR, "out", 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        traced = torch.jit.trace(module, inputs(3))
+    for recorded in (traced, make_fx(module)(inputs(3))):
+        assert "liftquant.linear" in recorded.code.replace("::", ".")
+        assert same(recorded(inputs(3) + 1), expected(alone, inputs(3) + 1))
 
 
 def test_kernels_of_a_gpu_have_the_same_fake():

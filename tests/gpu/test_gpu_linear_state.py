@@ -1,6 +1,8 @@
 """What a `LiftLinear` gives back: its matrices, and a state that another one loads."""
 
 import copy
+import io
+import pickle
 
 import numpy as np
 import pytest
@@ -208,3 +210,24 @@ def test_a_copy_is_independent():
         buffer.zero_()
     assert same(other(inputs(2)), expected(alone, inputs(2)))
     assert not same(module(inputs(2)), expected(alone, inputs(2)))
+
+
+def test_a_module_is_saved_whole_after_it_was_called():
+    module, alone = made(LINEAR, "out", 1)
+    module(inputs(1))
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    for other in (torch.load(file, weights_only=False), pickle.loads(pickle.dumps(module))):
+        assert same(other(inputs(2)), expected(alone, inputs(2)))
+
+
+def test_buffers_of_others_stay():
+    module, alone = made(LINEAR, "out", 1)
+    module.register_buffer("mask", torch.ones(3))
+    module.register_buffer("absent", None)
+    module._lay_out("kernels")
+    module.load_state_dict(module.state_dict(), strict=False)
+    assert same(module(inputs(2)), expected(alone, inputs(2)))
+    assert torch.equal(module.mask, torch.ones(3))
+    assert "absent" in module._buffers
