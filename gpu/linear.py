@@ -10,6 +10,7 @@ from algo.activations import Digits as DigitCount
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from algo.whitening import Whitening
+from gpu.inference_only import inference_only
 from gpu.linear_layout import (
     check_integers,
     form_of,
@@ -159,7 +160,8 @@ class LiftLinear(nn.Module):
             x: float32, float16 or bfloat16 on the module's device.
 
         Raises:
-            LiftError: the shape, dtype or device does not fit.
+            LiftError: the shape, dtype or device does not fit. Asking the output for a gradient
+                raises one, too, except in a compiled graph.
         """
         if _traced() or type(x) not in (torch.Tensor, nn.Parameter):
             return linear(x, [getattr(self, name) for name in self._held], self._spec)
@@ -176,7 +178,8 @@ class LiftLinear(nn.Module):
         held = [buffers[name] for name in self._held]
         # a GPU's are not kept: hooks may move them away between calls, to free its memory
         parts = (self._in_place if x.is_cpu else self._product.parts)(held)  # type: ignore[arg-type]
-        return self._product(x.detach() if x.requires_grad else x, parts, self._plan)
+        out = self._product(x.detach() if x.requires_grad else x, parts, self._plan)
+        return inference_only(x, out)
 
     def by_kernels(self, run: "Run", x: torch.Tensor, choice: Choice | None = None) -> torch.Tensor:
         """``(tokens, inputs)`` to ``(tokens, all outputs)`` by a GPU's kernels, on any device.

@@ -183,11 +183,19 @@ def test_on_the_cpu_too():
     assert not module(inputs(2))[:, :33].any()
 
 
-def test_gradients_end_here_and_other_devices_are_refused():
+def test_asking_for_a_gradient_is_refused():
     module, alone = made(LINEAR, "out", 1)
     x = inputs(2).requires_grad_()
-    assert not module(x).requires_grad
-    assert same(module(x), expected(alone, x.detach()))
+    assert same(module(x).detach(), expected(alone, x.detach()))
+    with pytest.raises(LiftError, match="quantised layers are for inference"):
+        module(x).sum().backward()
+    with torch.no_grad():
+        assert not module(x).requires_grad
+    assert not module(x.detach()).requires_grad
+
+
+def test_other_devices_are_refused():
+    module, _ = made(LINEAR, "out", 1)
     with pytest.raises(LiftError, match="there is no kernel for meta; use a CPU, CUDA or HIP"):
         module(torch.zeros(1, INPUTS, device="meta"))
     for shape in ((), (2, 0)):

@@ -140,7 +140,7 @@ def test_copies_of_a_layer_are_compiled_with_their_own_weights():
     assert not second.any()
 
 
-def test_no_gradient_passes():
+def test_no_gradient_passes_through_a_graph():
     module, _ = made(LINEAR[:1], "out", 1)
     torch.compiler.reset()
     x = inputs(2).requires_grad_()
@@ -148,7 +148,6 @@ def test_no_gradient_passes():
     compiled(x).sum().backward()
     assert x.grad.sum() == 2 * 33
     assert not linear(*arguments(module, x)).requires_grad
-    assert not module(x).requires_grad
 
 
 def test_fake_tensors_go_to_the_operator():
@@ -156,7 +155,7 @@ def test_fake_tensors_go_to_the_operator():
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         out = module(mode.from_tensor(inputs(3, torch.float16).reshape(3, 1, INPUTS)))
     assert (out.shape, out.dtype) == ((3, 1, 100), torch.float16)
-    assert same(module(nn.Parameter(inputs(3))), expected(alone, inputs(3)))
+    assert same(module(nn.Parameter(inputs(3))).detach(), expected(alone, inputs(3)))
 
 
 def test_recorded_with_plain_tensors_it_is_the_operator():
