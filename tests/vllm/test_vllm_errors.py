@@ -32,6 +32,15 @@ def _edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(config))
 
 
+def _without(folder: Path, tmp_path: Path, name: str) -> Path:
+    """A copy of a checkpoint without one of the tensors it carries."""
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    tensors = load_file(copied / "carried.safetensors")
+    del tensors[name]
+    save_file(tensors, copied / "carried.safetensors")
+    return copied
+
+
 def _refusal(asking: Asking, folder: Path, **variables: str) -> str:
     model = {**SMALL, "model": str(folder), "skip_tokenizer_init": True}
     request = {"model": model, "prompts": [[3]], "tokens": 1, "chats": []}
@@ -47,6 +56,21 @@ def test_a_tensor_that_does_not_come_is_named(asking: Asking, llama: Path, tmp_p
     del tensors[f"{Q}.scales"]
     save_file(tensors, block)
     assert f"layer {Q}: tensor {Q}.scales is missing" in _refusal(asking, folder)
+
+
+def test_a_tensor_that_is_not_quantised_and_does_not_come_is_named(
+    asking: Asking, llama: Path, tmp_path: Path
+) -> None:
+    folder = _without(llama, tmp_path, "model.embed_tokens.weight")
+    said = _refusal(asking, folder)
+    assert "not initialized from checkpoint: {'model.embed_tokens.weight'}" in said
+
+
+def test_one_bias_of_several_that_does_not_come_is_named(
+    asking: Asking, tmp_path: Path
+) -> None:
+    folder = _without(write_checkpoint(tmp_path, "qwen2"), tmp_path, f"{Q}.bias")
+    assert f"layer {Q}: tensor {Q}.bias is missing" in _refusal(asking, folder)
 
 
 def test_without_the_plugin_vllm_refuses(asking: Asking, llama: Path) -> None:
@@ -121,7 +145,8 @@ def _qkv(**fields: Any) -> Any:
     """What a method sees of vLLM's fused layer: one head of 128 rows, k and v of 64."""
     layer = torch.nn.Module()
     seen = {"prefix": "model.layers.0.self_attn.qkv_proj", "tp_rank": 0, "tp_size": 1}
-    for name, value in {**seen, **fields}.items():
+    rest = {"weight_loader": None, "bias": None}
+    for name, value in {**seen, **rest, **fields}.items():
         setattr(layer, name, value)
     return layer
 
