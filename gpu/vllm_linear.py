@@ -78,6 +78,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
             layer.register_parameter(leaf, parameter)
         # vLLM makes the bias, after this, and has it loaded by what is found here
         layer.weight_loader = self._bias_loader(layer.weight_loader)
+        self._config.unbuilt += 1
 
     def _loader(self, leaf: str) -> Any:
         def keep(_: nn.Parameter, tensor: torch.Tensor, shard: Any = None) -> None:
@@ -128,6 +129,9 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         for leaf in _STORED:
             delattr(layer, leaf)
         self._loaded.clear()
+        self._config.unbuilt -= 1
+        if not self._config.unbuilt:
+            self._config.transforms.clear()
         layer.lift = lift.to(device)
 
     def _check_shared(self, name: str) -> None:

@@ -174,6 +174,21 @@ def test_a_tensor_of_no_certain_layer_is_refused(llama: Path) -> None:
         layer.scales.weight_loader(layer.scales, layer.scales.data)
 
 
+def test_transforms_are_let_go_of_when_the_last_layer_is_built(llama: Path) -> None:
+    config = _config(llama)
+    layers = [_created(config), _created(config)]  # as if they shared one
+    tensors = load_file(llama / "block-000.safetensors")
+    for _, layer in layers:
+        for shard in "qkv":
+            for leaf in ("weight", "scales"):
+                parameter = getattr(layer, leaf)
+                parameter.weight_loader(parameter, tensors[f"{Q[:-6]}{shard}_proj.{leaf}"], shard)
+    layers[0][1].pre.weight_loader(layers[0][1].pre, torch.ones(128), "q")
+    for left, (method, layer) in zip((True, False), layers, strict=True):
+        method.process_weights_after_loading(layer)
+        assert bool(config.transforms) == left
+
+
 def test_fused_layers_in_different_bases_are_refused(llama: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(llama, tmp_path / "copy")
     # v_proj alone has input scales
