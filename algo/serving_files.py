@@ -18,8 +18,9 @@ from algo.serving_config import CONFIG, SECTION, ServingConfig
 
 INDEX = "model.safetensors.index.json"
 GUARD_KEY = "transformers_weights"
+GUARD_START = "this is a liftquant checkpoint"  # in every version
 GUARD = (
-    "this is a liftquant checkpoint, which from_pretrained loads after "
+    f"{GUARD_START}, which from_pretrained loads after "
     "`pip install liftquant` and `import liftquant`"
 )
 
