@@ -73,7 +73,7 @@ def generate(
     The text alone goes to standard output, piece by piece; a line with speed and memory to
     standard error. Ctrl-C ends it where it is (exit status 130).
     """
-    from liftquant.generating import Sampling, check_prompt, prompt_tokens, room
+    from liftquant.generating import Sampling, check_prompt, check_text, prompt_tokens, room
     from liftquant.generating import generate as generated
     from liftquant.libraries import quiet_transformers
     from liftquant.served_model import (
@@ -88,6 +88,8 @@ def generate(
 
     check_named(model)
     text = check_prompt(_prompt(prompt))
+    if system is not None:
+        check_text(system, "--system")
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
     kind = default_dtype() if dtype is None else dtype
     numbers, digits = check_dtype(kind), check_integers(integers)

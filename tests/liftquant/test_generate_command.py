@@ -196,6 +196,7 @@ def test_the_end_of_the_context_is_told(capsys: pytest.CaptureFixture[str], scri
         (["M", "-p", "x", "--dtype", "float8"], "--dtype float8 is neither float32 nor bfloat16"),
         (["M", "-p", "x", "--integers", "a9"], "--integers a9 is neither a8 nor a15"),
         (["M", "-p", "x", "--no-chat", "--system", "s"], "--system needs a chat"),
+        (["M", "-p", "x", "--system", "\udcff"], "--system is not UTF-8 text"),
         (["M", "-p", "x", "--max-new-tokens", "0"], "Invalid value for '--max-new-tokens'"),
         (["M", "-p", "x", "--seed", str(2**64)], "Invalid value for '--seed'"),
         (["M", "-p", "x", "--threads", "0"], "Invalid value for '--threads'"),
