@@ -80,6 +80,7 @@ def open_served(
     """
     from algo.checkpoint import Checkpoint
     from algo.model import load_original, load_tokenizer
+    from algo.serving_config import is_quantised
     from algo.source import open_source
 
     folder = Path(model)
@@ -103,16 +104,6 @@ def is_checkpoint(folder: Path) -> bool:
     from algo.manifest import MANIFEST, UNFINISHED
 
     return (folder / MANIFEST).exists() or (folder / UNFINISHED).exists()
-
-
-def is_quantised(folder: Path) -> bool:
-    """Whether a model directory holds a checkpoint, or a copy of one by ``save_pretrained``."""
-    from algo.files import read_json
-    from algo.serving_config import METHOD, SECTION
-
-    path = folder / "config.json"
-    section = read_json(path).get(SECTION) if path.is_file() else None
-    return isinstance(section, dict) and section.get("quant_method") == METHOD
 
 
 def served_integers(model: Any) -> str | None:

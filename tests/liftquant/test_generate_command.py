@@ -247,6 +247,14 @@ def test_half_a_checkpoint_is_refused(
     assert (status, message in err) == (2, True), err
 
 
+def test_a_config_that_is_no_object_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    status, _, err = answer(capsys, "generate", tmp_path, "-p", "x", "--integers", "a15")
+    assert (status, f"{tmp_path} cannot be loaded" in err) == (2, True), err
+
+
 def test_a_model_without_a_tensor_is_refused(
     capsys: pytest.CaptureFixture[str], reading_llama: Path, tmp_path: Path
 ) -> None:
