@@ -29,6 +29,7 @@ _DTYPES = dict(zip(("BF16", "F16", "F32", "U32"), (*_BIASES, torch.uint32), stri
 
 _Stored = dict[str, tuple[Path, tuple[int, ...], str]]  # file, shape, dtype
 
+
 class LiftquantQuantizer(HfQuantizer):
     """Loads checkpoints and saves them; does not quantise, and does not train.
 

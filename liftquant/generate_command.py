@@ -17,8 +17,8 @@ def generate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, a copy of one by save_pretrained, or an original model (directory, "
-            "hub id, .gguf)."
+            help="A checkpoint, a copy of one by save_pretrained, or an original model: a "
+            "directory or hub id; of an original also a .gguf file."
         ),
     ],
     prompt: Annotated[

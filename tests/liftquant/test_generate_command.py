@@ -157,6 +157,25 @@ def test_a_saved_copy_says_the_same(
     )
 
 
+def test_a_checkpoint_on_the_hub_says_the_same(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    def fetched(name: str, allow_patterns: list[str]) -> str:
+        assert name == "someone/model"
+        files = [file for pattern in allow_patterns for file in checkpoint.glob(pattern)]
+        for file in files:
+            shutil.copyfile(file, tmp_path / file.name)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    options = ("-p", PROMPT, "--max-new-tokens", 12, "--dtype", "float32", "--integers", "a15")
+    found = _json(capsys, "someone/model", *options)
+    assert (found["integers"], found["text"]) == ("a15", _reference(checkpoint, 2))
+
+
 def test_ctrl_c_keeps_what_was_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scripted: Path
 ) -> None:

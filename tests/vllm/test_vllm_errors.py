@@ -66,9 +66,7 @@ def test_a_tensor_that_is_not_quantised_and_does_not_come_is_named(
     assert "not initialized from checkpoint: {'model.embed_tokens.weight'}" in said
 
 
-def test_one_bias_of_several_that_does_not_come_is_named(
-    asking: Asking, tmp_path: Path
-) -> None:
+def test_one_bias_of_several_that_does_not_come_is_named(asking: Asking, tmp_path: Path) -> None:
     folder = _without(write_checkpoint(tmp_path, "qwen2"), tmp_path, f"{Q}.bias")
     assert f"layer {Q}: tensor {Q}.bias is missing" in _refusal(asking, folder)
 
