@@ -236,13 +236,16 @@ def _factor(text: str, size: int, where: str) -> torch.Tensor:
     return torch.from_numpy(values.reshape(size, size))
 
 
-def saved_by_transformers(folder: Path) -> bool:
-    """Whether a directory is not a checkpoint but what ``save_pretrained`` made of one."""
-    if (folder / MANIFEST).exists() or not (folder / CONFIG).is_file():
-        return False
-    config = read_json(folder / CONFIG)
+def is_quantised(folder: Path) -> bool:
+    """Whether a model directory is a checkpoint, or what ``save_pretrained`` made of one."""
+    config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else None
     section = config.get(SECTION) if isinstance(config, dict) else None
     return isinstance(section, dict) and section.get("quant_method") == METHOD
+
+
+def saved_by_transformers(folder: Path) -> bool:
+    """Whether a directory is not a checkpoint but what ``save_pretrained`` made of one."""
+    return not (folder / MANIFEST).exists() and is_quantised(folder)
 
 
 def layer_parts(

@@ -18,9 +18,11 @@ from algo.serving_config import CONFIG, SECTION, ServingConfig
 
 INDEX = "model.safetensors.index.json"
 GUARD_KEY = "transformers_weights"
+GUARD_START = "this is a liftquant checkpoint"  # in every version
 GUARD = (
-    "this is a liftquant checkpoint, which from_pretrained loads after "
-    "`pip install liftquant` and `import liftquant`"
+    f"{GUARD_START}, which from_pretrained loads after "
+    "`pip install liftquant` and `import liftquant` (imported already? then config.json has lost "
+    "its quantization_config: copy it again)"
 )
 
 

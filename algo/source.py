@@ -252,7 +252,16 @@ def open_source(model: str) -> Source:
         if path.suffix != ".gguf":
             raise LiftError(f"{path} is neither a .gguf file nor a model directory")
         return GgufSource(path)
-    if path.suffix == ".gguf" or model.count("/") != 1 or model.startswith((".", "/", "~")):
+    return SafetensorsSource(fetch(model), model)
+
+
+def fetch(model: str) -> Path:
+    """The directory that the hub's model of this id is fetched into.
+
+    Raises:
+        LiftError: this is no hub id, or it cannot be fetched.
+    """
+    if model.endswith(".gguf") or model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise LiftError(f"{model} does not exist (a file, a directory or a hub id was expected)")
     from huggingface_hub import snapshot_download
 
@@ -265,4 +274,4 @@ def open_source(model: str) -> Source:
             f"{model} is no local path, and the hub did not deliver it ({type(error).__name__}); "
             "check the name and the network, or give a directory"
         ) from error
-    return SafetensorsSource(Path(folder), model)
+    return Path(folder)

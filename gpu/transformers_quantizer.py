@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from gpu.transformers_layers import Kind
 
 _BIASES = (torch.bfloat16, torch.float16, torch.float32)
+_FLOATING = ("F64", "F32", "F16", "BF16")
 _DTYPES = dict(zip(("BF16", "F16", "F32", "U32"), (*_BIASES, torch.uint32), strict=True))
+
+_Stored = dict[str, tuple[Path, tuple[int, ...], str]]  # file, shape, dtype
 
 
 class LiftquantQuantizer(HfQuantizer):
@@ -38,6 +41,7 @@ class LiftquantQuantizer(HfQuantizer):
         super().__init__(quantization_config, **keywords)
         self._serving = quantization_config.serving()
         self._names: dict[str, str] = {}
+        self._absent: set[str] = set()
 
     def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
         """Refuse what accelerate would move a layer's weights in and out for."""
@@ -70,16 +74,19 @@ class LiftquantQuantizer(HfQuantizer):
             bias = model.get_submodule(name).bias
             if bias is not None:
                 kinds[layer]["bias"] = (tuple(bias.shape), bias.dtype)
+        stored = _stored([Path(file) for file in checkpoint_files or ()])
         if checkpoint_files is not None:
-            kinds = _found(kinds, [Path(file) for file in checkpoint_files])
+            kinds = _found(kinds, stored)
         replace_layers(model, {self._names[n]: StoredLinear(kind) for n, kind in kinds.items()})
+        if checkpoint_files is not None:
+            self._absent = _absent(model, stored)
         return model
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         """Make layers out of what was loaded."""
         from gpu.transformers_layers import serve
 
-        _check_complete(model)
+        _check_complete(model, self._absent)
         serve(model, self._names, self._serving)
         guard_saving(model)
         return model
@@ -104,16 +111,13 @@ class LiftquantQuantizer(HfQuantizer):
         return False
 
 
-def _found(
-    kinds: "Mapping[str, Mapping[str, Kind]]", files: Sequence[Path]
-) -> "dict[str, dict[str, Kind]]":
-    """`kinds`, the biases' dtypes being those that are stored.
+def _stored(files: Sequence[Path]) -> _Stored:
+    """What the files hold, by name.
 
     Raises:
-        LiftError: a tensor is in none of the files, or of another shape or dtype; transformers
-            would go on with random numbers in its place, or with rounded ones.
+        LiftError: one cannot be read.
     """
-    stored: dict[str, tuple[Path, tuple[int, ...], str]] = {}
+    stored: _Stored = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as tensors:
@@ -122,13 +126,25 @@ def _found(
                     stored[key] = (file, tuple(piece.get_shape()), piece.get_dtype())
         except (SafetensorError, OSError) as error:
             raise LiftError(f"{file}: {error}; copy the checkpoint again") from None
+    return stored
+
+
+def _found(
+    kinds: "Mapping[str, Mapping[str, Kind]]", stored: _Stored
+) -> "dict[str, dict[str, Kind]]":
+    """`kinds`, the biases' dtypes being those that are stored.
+
+    Raises:
+        LiftError: a tensor is in none of the files, or of another shape or dtype; transformers
+            would go on with random numbers in its place, or with rounded ones.
+    """
     found: dict[str, dict[str, Kind]] = {}
     for layer, wanted in kinds.items():
         found[layer] = {}
         for leaf, (shape, dtype) in wanted.items():
             key = f"{layer}.{leaf}"
             if key not in stored:
-                raise LiftError(f"tensor {key} is in none of the files; copy the checkpoint again")
+                raise _missing(key)
             file, shape_found, name = stored[key]
             dtype_found = _DTYPES.get(name)
             fits = dtype_found in (_BIASES if leaf == "bias" else (dtype,))
@@ -141,7 +157,29 @@ def _found(
     return found
 
 
-def _check_complete(model: Any) -> None:
+def _absent(model: Any, stored: _Stored) -> set[str]:
+    """Names of the parameters that no file holds, nor that of one they are tied to.
+
+    Raises:
+        LiftError: one is not stored as floating point; transformers would convert it.
+    """
+    prefix = model.base_model_prefix
+    present = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        tries = (name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}")
+        key = next((key for key in tries if key in stored), None)
+        if key is not None and stored[key][2] not in _FLOATING:
+            file, _, dtype = stored[key]
+            raise LiftError(
+                f"{file}: tensor {key} is {dtype}, not floating point; copy the checkpoint again"
+            )
+        present[name] = key is not None and stored[key][1] == tuple(parameter.shape)
+    tied = model.all_tied_weights_keys  # by the name that is not stored
+    kept = {tied.get(name, name) for name, there in present.items() if there}
+    return {name for name in present if tied.get(name, name) not in kept}
+
+
+def _check_complete(model: Any, absent: set[str]) -> None:
     """Every parameter of the base model and of the output layer must have been loaded.
 
     Other heads may be new, as a classifier's is, which transformers then says.
@@ -149,14 +187,19 @@ def _check_complete(model: Any) -> None:
     Raises:
         LiftError: one was not, which transformers has filled with random numbers.
     """
-    if len(set(getattr(model, "hf_device_map", {}).values())) > 1:
-        return  # spread over devices, tensors have lost the mark that they were loaded
+    # spread over devices, tensors may have lost the mark that they were loaded
+    spread = len(set(getattr(model, "hf_device_map", {}).values())) > 1
     output = model.get_output_embeddings()
     needed = {id(p) for p in model.base_model.parameters()}
     needed |= {id(p) for p in output.parameters()} if output is not None else set()
     for name, parameter in model.named_parameters():
-        if id(parameter) in needed and not getattr(parameter, "_is_hf_initialized", False):
-            raise LiftError(f"tensor {name} is in none of the files; copy the checkpoint again")
+        loaded = name not in absent if spread else getattr(parameter, "_is_hf_initialized", False)
+        if id(parameter) in needed and not loaded:
+            raise _missing(name)
+
+
+def _missing(name: str) -> LiftError:
+    return LiftError(f"tensor {name} is in none of the files; copy the checkpoint again")
 
 
 if METHOD not in auto.AUTO_QUANTIZER_MAPPING:

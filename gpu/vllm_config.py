@@ -26,7 +26,8 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
         digits: int8 digits per activation; what config.json says, or ``liftquant_digits`` among
             the user's ``--hf-overrides``.
         transforms: tensors of whitenings by their stored names, collected while they are loaded:
-            layers may share one.
+            layers may share one. Empty again once all layers are built.
+        unbuilt: how many layers wait for their tensors.
     """
 
     def __init__(self, serving: ServingConfig) -> None:
@@ -34,11 +35,13 @@ class LiftquantConfig(QuantizationConfig):  # type: ignore[misc]
         self.serving = serving
         self.digits = serving.digits
         self.transforms: dict[str, torch.Tensor] = {}
+        self.unbuilt = 0
         self._stored_names = {name: name for name in serving.layers}  # by vLLM's
 
     def __getstate__(self) -> dict[str, Any]:
         # as JSON: tensors that are sent to a worker would share memory with this process
-        return {**self.__dict__, "serving": self.serving.as_json(), "transforms": {}}
+        loading = {"transforms": {}, "unbuilt": 0}
+        return {**self.__dict__, "serving": self.serving.as_json(), **loading}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ = {**state, "serving": ServingConfig.parse(state["serving"])}

@@ -46,6 +46,7 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         self._members = members
         self._loaded: dict[str, torch.Tensor] = {}
         self._parts: list[Part] = []
+        self._biased: set[str] = set()  # members whose bias has come
 
     def create_weights(
         self,
@@ -75,6 +76,9 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
             parameter = nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False)
             set_weight_attrs(parameter, {"weight_loader": self._loader(leaf)})
             layer.register_parameter(leaf, parameter)
+        # vLLM makes the bias, after this, and has it loaded by what is found here
+        layer.weight_loader = self._bias_loader(layer.weight_loader)
+        self._config.unbuilt += 1
 
     def _loader(self, leaf: str) -> Any:
         def keep(_: nn.Parameter, tensor: torch.Tensor, shard: Any = None) -> None:
@@ -84,7 +88,14 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
 
         return keep
 
-    def _member(self, shard: Any) -> str:
+    def _bias_loader(self, load: Any) -> Any:
+        def note(parameter: nn.Parameter, tensor: torch.Tensor, *shard: Any) -> None:
+            self._biased.add(self._member(*shard))
+            load(parameter, tensor, *shard)
+
+        return note
+
+    def _member(self, shard: Any = None) -> str:
         """The layer that vLLM's shard id means: None, q, k or v, a part, or several in a row."""
         if shard is None:
             if len(self._members) > 1:
@@ -101,6 +112,11 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
             LiftError: a tensor has not come, or does not fit.
         """
         device = layer.weight.device
+        for name in self._members:
+            if layer.bias is not None and name not in self._biased:
+                raise LiftError(
+                    f"layer {name}: tensor {name}.bias is missing; copy the checkpoint again"
+                )
         tensors = {**self._config.transforms, **self._loaded}
         stored = [layer_parts(self._config.serving, name, tensors) for name in self._members]
         whitening = stored[0][1]
@@ -113,6 +129,9 @@ class LiftquantLinearMethod(LinearMethodBase):  # type: ignore[misc]
         for leaf in _STORED:
             delattr(layer, leaf)
         self._loaded.clear()
+        self._config.unbuilt -= 1
+        if not self._config.unbuilt:
+            self._config.transforms.clear()
         layer.lift = lift.to(device)
 
     def _check_shared(self, name: str) -> None:

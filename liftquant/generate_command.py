@@ -18,8 +18,8 @@ def generate(
     model: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint, a copy of one by save_pretrained, or an original model (directory, "
-            "hub id, .gguf)."
+            help="A checkpoint, a copy of one by save_pretrained, or an original model: a "
+            "directory or hub id; of an original also a .gguf file."
         ),
     ],
     prompt: Annotated[
@@ -75,7 +75,7 @@ def generate(
     standard error. Ctrl-C ends it where it is (exit status 130).
     """
     from algo.errors import LiftError
-    from liftquant.generating import Sampling, check_prompt, prompt_tokens, room
+    from liftquant.generating import Sampling, check_prompt, check_text, prompt_tokens, room
     from liftquant.generating import generate as generated
     from liftquant.libraries import quiet_transformers
     from liftquant.served_model import (
@@ -92,6 +92,8 @@ def generate(
     if system is not None and chat is False:
         raise LiftError("--system needs a chat, and --no-chat excludes one; leave one of them out")
     text = check_prompt(_prompt(prompt))
+    if system is not None:
+        check_text(system, "--system")
     sampling = Sampling(max_new_tokens, temperature, top_p, top_k, seed)
     kind = default_dtype() if dtype is None else dtype
     numbers, digits = check_dtype(kind), check_integers(integers)

@@ -131,11 +131,16 @@ def check_prompt(prompt: str) -> str:
     """
     if not prompt.strip():
         raise LiftError("the prompt is empty; say something in --prompt")
-    try:
-        prompt.encode()
-    except UnicodeEncodeError:
-        raise LiftError("the prompt is not UTF-8 text") from None
+    check_text(prompt, "the prompt")
     return prompt
+
+
+def check_text(text: str, what: str) -> None:
+    """Raise LiftError, naming `what`, for bytes of a command line that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise LiftError(f"{what} is not UTF-8 text") from None
 
 
 def prompt_tokens(

@@ -70,8 +70,8 @@ def open_served(
     """A model and its tokenizer, on the CPU.
 
     Args:
-        model: a checkpoint, a copy of one by ``save_pretrained``, or an original (directory, hub
-            id, .gguf file).
+        model: a checkpoint, a copy of one by ``save_pretrained``, or an original: a directory or
+            hub id, or the .gguf file of an original.
         dtype: of what is not quantised, and of the activations.
         digits: int8 digits per activation of quantised layers; None for what the checkpoint says.
 
@@ -80,22 +80,21 @@ def open_served(
     """
     from algo.checkpoint import Checkpoint
     from algo.model import load_original, load_tokenizer
-    from algo.source import open_source
+    from algo.serving_config import is_quantised
+    from algo.source import fetch
 
-    folder = Path(model)
-    if folder.is_file():
+    if Path(model).is_file():
         original, tokenizer = load_original(model)
         return original.to(dtype), tokenizer
-    if not folder.is_dir():
-        open_source(model)  # fetches it, or says that there is no such thing
-    elif is_checkpoint(folder):
-        Checkpoint(folder)  # says what is missing or was altered
+    folder = Path(model) if Path(model).is_dir() else fetch(model)
+    if is_checkpoint(folder):
+        Checkpoint(folder).verify()  # says what is missing or was altered
     options = {}
     if digits is not None and is_quantised(folder):
         from gpu.transformers_config import LiftquantConfig
 
         options["quantization_config"] = LiftquantConfig(digits=digits)
-    return _from_pretrained(model, dtype, options), load_tokenizer(folder)
+    return _from_pretrained(folder, dtype, options), load_tokenizer(folder)
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -105,16 +104,6 @@ def is_checkpoint(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / UNFINISHED).exists()
 
 
-def is_quantised(folder: Path) -> bool:
-    """Whether a model directory holds a checkpoint, or a copy of one by ``save_pretrained``."""
-    from algo.files import read_json
-    from algo.serving_config import METHOD, SECTION
-
-    path = folder / "config.json"
-    section = read_json(path).get(SECTION) if path.is_file() else None
-    return isinstance(section, dict) and section.get("quant_method") == METHOD
-
-
 def served_integers(model: Any) -> str | None:
     """What the quantised layers of a loaded model compute in; None of an original."""
     config = getattr(model.config, "quantization_config", None)
@@ -122,26 +111,26 @@ def served_integers(model: Any) -> str | None:
     return names.get(getattr(config, "digits", None))
 
 
-def _from_pretrained(model: str, dtype: "torch.dtype", options: dict[str, Any]) -> Any:
+def _from_pretrained(folder: Path, dtype: "torch.dtype", options: dict[str, Any]) -> Any:
     """The model by transformers' own loader; every parameter has to be stored."""
     from transformers import AutoModelForCausalLM
 
-    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise LiftError(f"{model} holds no config.json: not a Hugging Face model directory")
+    if not (folder / "config.json").is_file():
+        raise LiftError(f"{folder} holds no config.json: not a Hugging Face model directory")
     with warnings.catch_warnings():
         # digits are given on purpose
         warnings.filterwarnings("ignore", "You passed `quantization_config`")
         try:
             found: Any = AutoModelForCausalLM.from_pretrained(
-                model, dtype=dtype, use_safetensors=True, trust_remote_code=False,
+                folder, dtype=dtype, use_safetensors=True, trust_remote_code=False,
                 output_loading_info=True, **options,
             )  # fmt: skip
         except Exception as error:  # whatever the loader raises, the files are what is at fault
-            raise LiftError(f"{model} cannot be loaded: {_first_line(error)}") from error
+            raise LiftError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     loaded, told = found
     if told["missing_keys"]:
         raise LiftError(
-            f"{model}: the files hold no tensor {min(told['missing_keys'])}, which the model needs"
+            f"{folder}: the files hold no tensor {min(told['missing_keys'])}, which the model needs"
         )
     return loaded.eval()
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+)
 
 import liftquant  # noqa: F401
 from algo.checkpoint import Checkpoint
@@ -89,6 +93,35 @@ def test_tensor_missing_from_what_is_given_is_named(
 def test_missing_carried_tensor_is_named(damaged: Path, name: str) -> None:
     edit_tensors(damaged, "carried.safetensors", lambda t: t.pop(name))
     refuses(damaged, f"tensor {name} is in none of the files")
+
+
+def spread(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A device_map of two; what spreads the model loses the marks that tensors were loaded."""
+
+    def dispatch(model: Any, _: Any, device_map: Any, *__: Any) -> None:
+        model.hf_device_map = device_map
+        for parameter in model.parameters():
+            vars(parameter).pop("_is_hf_initialized", None)
+
+    monkeypatch.setattr("transformers.modeling_utils.accelerate_dispatch", dispatch)
+    return {"": "cpu:0", "model.layers.1": "cpu:1"}
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.embed_tokens.weight"])
+def test_missing_tensor_of_a_model_on_several_devices_is_named(
+    damaged: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    places = spread(monkeypatch)
+    AutoModelForCausalLM.from_pretrained(damaged, device_map=places)
+    AutoModelForSequenceClassification.from_pretrained(damaged, device_map=places)  # a new head
+    edit_tensors(damaged, "carried.safetensors", lambda t: t.pop(name))
+    refuses(damaged, f"tensor {name} is in none of the files", device_map=places)
+
+
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.embed_tokens.weight"])
+def test_carried_tensor_of_integers_is_named(damaged: Path, name: str) -> None:
+    edit_tensors(damaged, "carried.safetensors", lambda t: t.update({name: t[name].int()}))
+    refuses(damaged, f"carried.safetensors: tensor {name} is I32, not floating point")
 
 
 def test_missing_file_is_named(damaged: Path) -> None:

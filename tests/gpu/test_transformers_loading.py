@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,22 @@ def test_saved_copy_holds_the_stored_tensors_and_loads(
     again = load(tmp_path, dtype="auto")
     assert torch.equal(logits(again), logits(model))
     assert json.loads((tmp_path / "config.json").read_text())[GUARD_KEY] == GUARD
+
+
+def test_copy_is_not_saved_over_the_checkpoint(checkpoint: Checkpoint) -> None:
+    model = load(checkpoint.folder)
+    before = sorted(file.name for file in checkpoint.folder.iterdir())
+    with pytest.raises(LiftError, match=r"out holds a checkpoint.*; give another directory"):
+        model.save_pretrained(checkpoint.folder)
+    assert sorted(file.name for file in checkpoint.folder.iterdir()) == before
+
+
+def test_guard_of_another_version_is_one(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoint.folder, tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    config[GUARD_KEY] = "this is a liftquant checkpoint: what another version says of it"
+    (folder / "config.json").write_text(json.dumps(config))
+    assert torch.equal(logits(load(folder)), logits(load(checkpoint.folder)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -51,6 +51,19 @@ def _json(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, A
     return found
 
 
+def test_an_altered_byte_is_found(
+    capsys: pytest.CaptureFixture[str], checkpoint: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(checkpoint, tmp_path / "copy"))
+    block = copy / "block-000.safetensors"
+    content = bytearray(block.read_bytes())
+    content[-1] ^= 1
+    block.write_bytes(content)
+    status, out, err = answer(capsys, "generate", copy, "-p", "x")
+    assert (status, out) == (2, "")
+    assert "it was altered; copy the checkpoint again" in " ".join(err.split())
+
+
 def test_integers_of_what_is_not_quantised_are_refused(
     capsys: pytest.CaptureFixture[str], scripted: Path
 ) -> None:
@@ -180,6 +193,25 @@ def test_a_saved_copy_says_the_same(
     )
 
 
+def test_a_checkpoint_on_the_hub_says_the_same(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    checkpoint: Path,
+    tmp_path: Path,
+) -> None:
+    def fetched(name: str, allow_patterns: list[str]) -> str:
+        assert name == "someone/model"
+        files = [file for pattern in allow_patterns for file in checkpoint.glob(pattern)]
+        for file in files:
+            shutil.copyfile(file, tmp_path / file.name)
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    options = ("-p", PROMPT, "--max-new-tokens", 12, "--dtype", "float32", "--integers", "a15")
+    found = _json(capsys, "someone/model", *options)
+    assert (found["integers"], found["text"]) == ("a15", _reference(checkpoint, 2))
+
+
 def test_ctrl_c_keeps_what_was_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, scripted: Path
 ) -> None:
@@ -219,6 +251,7 @@ def test_the_end_of_the_context_is_told(capsys: pytest.CaptureFixture[str], scri
         (["M", "-p", "x", "--dtype", "float8"], "--dtype float8 is neither float32 nor bfloat16"),
         (["M", "-p", "x", "--integers", "a9"], "--integers a9 is neither a8 nor a15"),
         (["M", "-p", "x", "--no-chat", "--system", "s"], "--no-chat excludes one"),
+        (["M", "-p", "x", "--system", "\udcff"], "--system is not UTF-8 text"),
         (["M", "-p", "x", "--max-new-tokens", "0"], "Invalid value for '--max-new-tokens'"),
         (["M", "-p", "x", "--seed", str(2**64)], "Invalid value for '--seed'"),
         (["M", "-p", "x", "--threads", "0"], "Invalid value for '--threads'"),
@@ -267,6 +300,14 @@ def test_half_a_checkpoint_is_refused(
         shutil.copyfile(original / "config.json", copy / "config.json")
     status, _, err = answer(capsys, "generate", copy, "-p", "x")
     assert (status, message in err) == (2, True), err
+
+
+def test_a_config_that_is_no_object_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("[]")
+    status, _, err = answer(capsys, "generate", tmp_path, "-p", "x", "--integers", "a15")
+    assert (status, f"{tmp_path} cannot be loaded" in err) == (2, True), err
 
 
 def test_a_model_without_a_tensor_is_refused(

@@ -32,6 +32,15 @@ def _edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(config))
 
 
+def _without(folder: Path, tmp_path: Path, name: str) -> Path:
+    """A copy of a checkpoint without one of the tensors it carries."""
+    copied = shutil.copytree(folder, tmp_path / "copy")
+    tensors = load_file(copied / "carried.safetensors")
+    del tensors[name]
+    save_file(tensors, copied / "carried.safetensors")
+    return copied
+
+
 def _refusal(asking: Asking, folder: Path, **variables: str) -> str:
     model = {**SMALL, "model": str(folder), "skip_tokenizer_init": True}
     request = {"model": model, "prompts": [[3]], "tokens": 1, "chats": []}
@@ -47,6 +56,19 @@ def test_a_tensor_that_does_not_come_is_named(asking: Asking, llama: Path, tmp_p
     del tensors[f"{Q}.scales"]
     save_file(tensors, block)
     assert f"layer {Q}: tensor {Q}.scales is missing" in _refusal(asking, folder)
+
+
+def test_a_tensor_that_is_not_quantised_and_does_not_come_is_named(
+    asking: Asking, llama: Path, tmp_path: Path
+) -> None:
+    folder = _without(llama, tmp_path, "model.embed_tokens.weight")
+    said = _refusal(asking, folder)
+    assert "not initialized from checkpoint: {'model.embed_tokens.weight'}" in said
+
+
+def test_one_bias_of_several_that_does_not_come_is_named(asking: Asking, tmp_path: Path) -> None:
+    folder = _without(write_checkpoint(tmp_path, "qwen2"), tmp_path, f"{Q}.bias")
+    assert f"layer {Q}: tensor {Q}.bias is missing" in _refusal(asking, folder)
 
 
 def test_without_the_plugin_vllm_refuses(asking: Asking, llama: Path) -> None:
@@ -121,7 +143,8 @@ def _qkv(**fields: Any) -> Any:
     """What a method sees of vLLM's fused layer: one head of 128 rows, k and v of 64."""
     layer = torch.nn.Module()
     seen = {"prefix": "model.layers.0.self_attn.qkv_proj", "tp_rank": 0, "tp_size": 1}
-    for name, value in {**seen, **fields}.items():
+    rest = {"weight_loader": None, "bias": None}
+    for name, value in {**seen, **rest, **fields}.items():
         setattr(layer, name, value)
     return layer
 
@@ -147,6 +170,21 @@ def test_a_tensor_of_no_certain_layer_is_refused(llama: Path) -> None:
     _, layer = _created(_config(llama))
     with pytest.raises(LiftError, match=r"does not tell which of .*q_proj.*k_proj.*v_proj"):
         layer.scales.weight_loader(layer.scales, layer.scales.data)
+
+
+def test_transforms_are_let_go_of_when_the_last_layer_is_built(llama: Path) -> None:
+    config = _config(llama)
+    layers = [_created(config), _created(config)]  # as if they shared one
+    tensors = load_file(llama / "block-000.safetensors")
+    for _, layer in layers:
+        for shard in "qkv":
+            for leaf in ("weight", "scales"):
+                parameter = getattr(layer, leaf)
+                parameter.weight_loader(parameter, tensors[f"{Q[:-6]}{shard}_proj.{leaf}"], shard)
+    layers[0][1].pre.weight_loader(layers[0][1].pre, torch.ones(128), "q")
+    for left, (method, layer) in zip((True, False), layers, strict=True):
+        method.process_weights_after_loading(layer)
+        assert bool(config.transforms) == left
 
 
 def test_fused_layers_in_different_bases_are_refused(llama: Path, tmp_path: Path) -> None:
