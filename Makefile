@@ -50,7 +50,7 @@ demo: $(MODEL)
 	@$(RUN)/liftquant eval $(MODEL) $(DEMO)/checkpoint
 	@echo "== text from it"
 	@$(RUN)/liftquant generate $(DEMO)/checkpoint --max-new-tokens 40 \
-	  --prompt "What is the capital of France?"
+	  --prompt "What is photosynthesis?"
 	@echo "== reference = RTL = kernel"
 	@$(RUN)/liftquant crosscheck $(DEMO)/checkpoint --report $(DEMO)/report/crosscheck.json
 	@echo "== the RTL on every weight"
