@@ -1,4 +1,4 @@
-"""Both operators in plain torch: what CPU tensors take, and an example to read beside the kernels.
+"""Both operators in plain torch: what the kernels are held against, to be read beside them.
 
 Integers throughout, or floating point where every intermediate value is an exact integer.
 """
