@@ -9,6 +9,7 @@ from algo.checkpoint import Checkpoint
 from algo.quantise import Recipe, quantise_model
 from algo.source import open_source
 from tests.conftest import CODES
+from tests.random_models import random_model
 
 SMALL = {
     "vocab_size": 96, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2,
@@ -30,17 +31,8 @@ FAMILIES = {
 
 def write_model(folder: Path, family: str, dtype: torch.dtype = torch.float32) -> Path:
     """A random model of `family` as a Hugging Face directory; no bias or norm is trivial."""
-    import transformers
-
     name, extra, _, _ = FAMILIES[family]
-    config = {"Gemma3": "Gemma3TextConfig"}.get(name, f"{name}Config")
-    torch.manual_seed(5)
-    fields = {**SMALL, **extra}
-    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, config)(**fields))
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data += torch.randn_like(parameter) / 4
-    model.to(dtype).save_pretrained(folder)
+    random_model(name, {**SMALL, **extra}, seed=5).to(dtype).save_pretrained(folder)
     return folder
 
 

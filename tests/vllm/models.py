@@ -9,6 +9,7 @@ import torch
 from algo.quantise import Recipe, quantise_model
 from algo.shipped import load_code
 from algo.source import open_source
+from tests.random_models import random_model
 
 SIZES = {
     "vocab_size": 160, "hidden_size": 128, "intermediate_size": 176, "num_hidden_layers": 2,
@@ -34,18 +35,8 @@ TOKENS = 16
 
 def write_checkpoint(folder: Path, family: str) -> Path:
     """A random model of `family`, its biases and norms too, quantised."""
-    import transformers
-
     name, extra, code, axis = FAMILIES[family]
-    config = {"Gemma3": "Gemma3TextConfig"}.get(name, f"{name}Config")
-    torch.manual_seed(3)
-    fields = {**SIZES, **extra}
-    model = getattr(transformers, f"{name}ForCausalLM")(getattr(transformers, config)(**fields))
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data += torch.randn_like(parameter) / 4
-        else:
-            parameter.data = torch.randn_like(parameter) / 10
+    model = random_model(name, {**SIZES, **extra}, seed=3, spread=0.1)
     model.save_pretrained(folder / "model")
     source = open_source(str(folder / "model"))
     quantise_model(source, Recipe(load_code(code), axis, seed=1), folder / "out")
