@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 from algo.code import LiftCode, block_shifts, sliding_shifts
-from algo.matrix import PackedMatrix
+from algo.matrix import AXES, PackedMatrix
 from algo.packing import Words, extend_words, pack_bits, stream_groups
 
 # D, d, V, P: block codes, up to a 32-bit window; sliding codes; both with parities
@@ -84,3 +85,21 @@ def packed_matrix(rng, code, axis, streams, extra=7, fill=None) -> PackedMatrix:
     scales = torch.from_numpy(rng.normal(size=rows) * 2.0 ** rng.integers(-9, 3, rows))
     words = pack_bits(bits.astype(np.uint8))
     return PackedMatrix(code, axis, (rows, columns), words, scales.to(torch.bfloat16))
+
+
+def drawn_matrix(geometry, axis, streams, extra, fill, seed) -> PackedMatrix:
+    """`packed_matrix` in a random code of a geometry."""
+    rng = np.random.default_rng(seed)
+    return packed_matrix(rng, random_code(rng, *geometry), axis, streams, extra, fill)
+
+
+# matrices of every kind of code, of which words of 64 columns or rows are filled or not
+MATRICES = st.builds(
+    drawn_matrix,
+    st.sampled_from(GEOMETRIES),
+    st.sampled_from(AXES),
+    st.sampled_from([1, 3, 17, 63, 64, 65, 130]),
+    st.integers(0, 140),
+    st.sampled_from([None, 0, 1]),
+    st.integers(0, 2**32 - 1),
+)

@@ -4,28 +4,19 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 
 from algo.errors import LiftError
 from algo.matrix import PackedMatrix
 from gpu.cpu.bits import SLACK, bit_layout, laid_out, stored_words, wrapping_groups
 from tests.conftest import CODES
-from tests.gpu.cases import GEOMETRIES, packed_matrix, random_code
+from tests.gpu.cases import MATRICES, packed_matrix
 
 
-@given(
-    st.sampled_from(GEOMETRIES),
-    st.sampled_from(["in", "out"]),
-    st.sampled_from([1, 3, 17, 63, 64, 65, 130]),
-    st.integers(0, 140),
-    st.sampled_from([None, 0, 1]),
-    st.integers(0, 2**32 - 1),
-)
-def test_stored_words_is_the_inverse_of_laid_out(geometry, axis, streams, extra, fill, seed):
-    rng = np.random.default_rng(seed)
-    matrix = packed_matrix(rng, random_code(rng, *geometry), axis, streams, extra, fill)
+@given(MATRICES)
+def test_stored_words_is_the_inverse_of_laid_out(matrix):
     bits = laid_out(matrix)
-    assert np.array_equal(stored_words(bits, matrix.code, axis, matrix.shape), matrix.words)
+    words = stored_words(bits, matrix.code, matrix.axis, matrix.shape)
+    assert np.array_equal(words, matrix.words)
 
 
 @pytest.mark.parametrize("axis", ["in", "out"])

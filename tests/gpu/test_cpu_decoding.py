@@ -14,22 +14,12 @@ from gpu.cpu.layer import cpu_layer
 from gpu.cpu.prepare import Activations
 from gpu.whiten import whitening_tensors
 from tests.conftest import CODES
-from tests.gpu.cases import GEOMETRIES, packed_matrix, random_code
+from tests.gpu.cases import MATRICES, random_code
 from tests.gpu.layers import layer
 
 
-@given(
-    st.sampled_from(GEOMETRIES),
-    st.sampled_from(["in", "out"]),
-    st.sampled_from([1, 3, 17, 63, 64, 65, 130]),
-    st.integers(0, 140),
-    st.sampled_from([None, 0, 1]),
-    st.sampled_from([1, 20000, 1 << 24]),
-    st.integers(0, 2**32 - 1),
-)
-def test_planes_are_the_oracles_integers(geometry, axis, streams, extra, fill, part, seed):
-    rng = np.random.default_rng(seed)
-    matrix = packed_matrix(rng, random_code(rng, *geometry), axis, streams, extra, fill)
+@given(MATRICES, st.sampled_from([1, 20000, 1 << 24]))
+def test_planes_are_the_oracles_integers(matrix, part):
     rows, columns = matrix.shape
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoded_product, "PART", part)  # one part, or several
