@@ -100,6 +100,6 @@ MATRICES = st.builds(
     st.sampled_from(AXES),
     st.sampled_from([1, 3, 17, 63, 64, 65, 130]),
     st.integers(0, 140),
-    st.sampled_from([None, 0, 1]),
+    st.sampled_from([None, None, None, 0, 1]),  # bits all alike hide where they are read
     st.integers(0, 2**32 - 1),
 )
